@@ -1,0 +1,113 @@
+"""From YAML files to validated models."""
+
+import logging
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lightcurver_ops.config import legacy
+from lightcurver_ops.config.messages import explain
+from lightcurver_ops.config.models import LensConfig, ObservatoryConfig
+from lightcurver_ops.config.yaml_source import YamlSource, read_yaml
+from lightcurver_ops.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+_PATHS = [
+    "workdir",
+    "raw.header_parser",
+    "stars.gaia_catalog_file",
+    "plate_solving.index_dir",
+    "plate_solving.astrometry_net_api_key_file",
+]
+
+
+@dataclass(frozen=True)
+class LoadedLens:
+    """A lens, the file it came from, and what was said while loading."""
+
+    lens: LensConfig
+    path: Path
+    observatory: Path | None = None
+    notices: list[str] = field(default_factory=list)
+
+
+def load_lens(path: str | Path) -> LensConfig:
+    """Read and validate a lens's YAML file; notices go to the log.
+
+    Raises:
+        ConfigurationError: with one line per finding: file, line, key, value, what is allowed, nearest known key.
+    """
+    loaded = load_lens_with_notices(path)
+    for notice in loaded.notices:
+        log.info("%s: %s", loaded.path, notice)
+    return loaded.lens
+
+
+def load_lens_with_notices(path: str | Path) -> LoadedLens:
+    """As :func:`load_lens`, with where defaults came from and what a flat configuration was mapped to."""
+    path = Path(path).expanduser().absolute()
+    source = read_yaml(path)
+    content, notices = deepcopy(source.content), []
+    if legacy.is_legacy(content):
+        content, notices = legacy.translate(content)
+        notices.insert(0, "this is a flat configuration of the original system; it was mapped:")
+    observatory_path = None
+    if (named := content.pop("observatory", None)) is not None:
+        observatory_path = _absolute(str(named), path.parent)
+        content = _merged(load_observatory(observatory_path).defaults, content)
+    _resolve_paths(content, path.parent)
+    lens = _validated(LensConfig, content, source)
+    return LoadedLens(lens, path, observatory_path, notices)
+
+
+def load_observatory(path: str | Path) -> ObservatoryConfig:
+    """Read and validate an observatory's YAML file; relative paths in its defaults are relative to it."""
+    path = Path(path).expanduser().absolute()
+    source = read_yaml(path)
+    content = deepcopy(source.content)
+    if isinstance(content.get("defaults"), dict):
+        _resolve_paths(content["defaults"], path.parent)
+    return _validated(ObservatoryConfig, content, source)
+
+
+def _validated(model: type, content: dict[str, Any], source: YamlSource) -> Any:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, model, source)) from error
+
+
+def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = deepcopy(defaults)
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _absolute(value: str, directory: Path) -> Path:
+    path = Path(value).expanduser()
+    return path if path.is_absolute() else Path(*(directory / path).parts)
+
+
+def _resolve_paths(content: dict[str, Any], directory: Path) -> None:
+    """Relative paths are relative to the file that says them, wherever the program is started."""
+    for dotted in _PATHS:
+        *groups, last = dotted.split(".")
+        target: Any = content
+        for group in groups:
+            target = target.get(group) if isinstance(target, dict) else None
+        if isinstance(target, dict) and isinstance(target.get(last), str):
+            target[last] = str(_absolute(target[last], directory).resolve())
+    raw = content.get("raw")
+    if isinstance(raw, dict) and isinstance(raw.get("raw_dirs"), list):
+        raw["raw_dirs"] = [
+            item if not isinstance(item, str) or "://" in item else str(_absolute(item, directory).resolve())
+            for item in raw["raw_dirs"]
+        ]

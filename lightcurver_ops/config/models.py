@@ -1,0 +1,79 @@
+"""A lens, and the observatory whose defaults lenses share."""
+
+import functools
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from lightcurver_ops.config import sections
+from lightcurver_ops.config.base import Section
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+
+
+class LensConfig(Section):
+    """Everything about one monitored lens."""
+
+    name: Name
+    """Name of the lens: letters, digits, and _ . + -"""
+    workdir: Path
+    """Working directory: bookkeeping, frames, cutouts, light curves."""
+    database: str | None = None
+    """URL of the bookkeeping (postgresql+psycopg://...); null: database.sqlite3 in the working directory."""
+    raw: sections.Raw
+    roi: sections.Roi
+    telescope: sections.Telescope | None = None
+    background: sections.Background = sections.Background()
+    detection: sections.Detection = sections.Detection()
+    plate_solving: sections.PlateSolving = sections.PlateSolving()
+    stars: sections.Stars = sections.Stars()
+    cutouts: sections.Cutouts = sections.Cutouts()
+    psf: sections.Psf = sections.Psf()
+    star_photometry: sections.StarPhotometry = sections.StarPhotometry()
+    normalization: sections.Normalization = sections.Normalization()
+    zero_points: sections.ZeroPoints = sections.ZeroPoints()
+    roi_model: sections.RoiModel = sections.RoiModel()
+    compute: sections.Compute = sections.Compute()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LensConfig":
+        if self.roi_model.do_ROI_model and not self.roi.point_sources and not self.roi_model.further_optimize_background:
+            raise ValueError(
+                "roi.point_sources is empty and roi_model.further_optimize_background is false: there is nothing to "
+                "model; name the images under roi.point_sources, or set roi_model.do_ROI_model: false"
+            )
+        return self
+
+    @functools.cached_property
+    def roi_name(self) -> str:
+        """Name of the region of interest in file names."""
+        return self.roi.name or self.name
+
+    @functools.cached_property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the bookkeeping."""
+        return self.database or f"sqlite:///{self.workdir / 'database.sqlite3'}"
+
+    def band_of(self, filter_name: str) -> str | None:
+        """The photometric band that stands for a filter; None where the configuration names none."""
+        band = self.zero_points.photometric_band
+        return band if isinstance(band, str) else band.get(filter_name)
+
+    def value(self, key: str) -> Any:
+        """The value of a dotted key (``psf.solver``), sections as plain data."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+        return value.model_dump(mode="json") if isinstance(value, Section) else value
+
+
+class ObservatoryConfig(Section):
+    """What the lenses of an observatory share."""
+
+    name: Name = "observatory"
+    """Name of the observatory."""
+    lenses: list[str] = ["lenses/*.yaml"]
+    """Patterns of the lens files, relative to this file."""
+    defaults: dict[str, Any] = {}
+    """Keys of a lens configuration that hold for every lens that does not say otherwise."""

@@ -1,0 +1,304 @@
+"""The groups of keys of a lens configuration, in the order of the stages that read them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lightcurver_ops.config.base import (
+    Declination,
+    EvenSize,
+    Fraction,
+    Interval,
+    Positive,
+    RightAscension,
+    Section,
+    SkyPosition,
+)
+from lightcurver_ops.config.header import HeaderMapping
+
+Label = Annotated[str, Field(min_length=1, max_length=40)]
+StarList = list[str]
+ColumnName = str
+
+
+class Raw(Section):
+    """Where the raw frames are and how to read them."""
+
+    raw_dirs: list[str] = Field(min_length=1)
+    """Directories with raw frames, searched recursively; local paths or URLs such as s3://bucket/lens."""
+    files_match_pattern: str = "*.fit*"
+    """File names that count as frames (shell pattern, upper and lower case are the same)."""
+    header: HeaderMapping = HeaderMapping()
+    """Where the header has time, exposure, gain and filter."""
+    header_parser: Path | None = None
+    """Python file with parse_header(header) -> {mjd, gain, exptime, filter}; takes the place of the mapping."""
+    hdu_data: int = Field(default=0, ge=0)
+    """The HDU that holds the image."""
+    hdus_header: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    """The HDUs whose headers are merged, a later one wins."""
+    trim_vertical: int = Field(default=0, ge=0)
+    """Pixels cut off at the top and at the bottom."""
+    trim_horizontal: int = Field(default=0, ge=0)
+    """Pixels cut off at the left and at the right."""
+
+
+class Roi(Section):
+    """The region of interest: the lens."""
+
+    ra: RightAscension
+    """Right ascension of the centre, ICRS degrees."""
+    dec: Declination
+    """Declination of the centre, ICRS degrees."""
+    name: str | None = None
+    """Name of the region in file names; null: the name of the lens."""
+    ROI_size: Positive = 5.0
+    """Arcsec: no reference star is taken this close to the centre."""
+    point_sources: dict[Label, SkyPosition] = {}
+    """The images: label: [ra, dec], ICRS degrees."""
+
+
+class Telescope(Section):
+    """Where the telescope stands; without it, airmass, Moon and Sun stay unknown."""
+
+    name: str
+    """Name of the telescope."""
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    """Degrees, north positive."""
+    longitude: Annotated[float, Field(ge=-180, le=360)]
+    """Degrees, east positive."""
+    elevation: Annotated[float, Field(ge=-500, le=9000)]
+    """Metres above sea level."""
+    imager: str | None = None
+    """Name of the camera."""
+    timezone: str | None = None
+    """IANA name (America/Santiago) by which nights run from noon to noon; null: from the longitude."""
+
+
+class Background(Section):
+    """The sky."""
+
+    do_background_subtraction: bool = True
+    """false: the frames come sky subtracted; the noise is measured all the same."""
+    mask_sources_before_background: bool = False
+    """Estimate, detect sources, mask them, estimate again: for crowded fields."""
+    n_boxes: int = Field(default=10, ge=1, le=200)
+    """The sky is sampled in this many boxes along each side of the image."""
+
+
+class Detection(Section):
+    """Sources on each frame, for its seeing and its plate solution."""
+
+    threshold: Positive = 3.0
+    """Detection threshold in sigma per pixel."""
+    min_area: int = Field(default=5, ge=1)
+    """Smallest number of connected pixels above the threshold."""
+    do_plots: bool = False
+    """Write a figure of each frame with its sources to diagnostics/sources/."""
+
+
+class PlateSolving(Section):
+    """The astrometric solution of each frame."""
+
+    already_plate_solved: bool = False
+    """true: the raw headers have a good WCS; it is checked, not replaced."""
+    frames: Literal["all_never_attempted", "all_not_plate_solved", "all_not_eliminated"] = "all_never_attempted"
+    """Which frames to solve: new ones; also those that failed before; or all again."""
+    strategy: Literal["plate_solve", "alternate_gaia_solve", "adapt_wcs_from_reference"] = "alternate_gaia_solve"
+    """plate_solve: astrometry.net's solve-field; alternate_gaia_solve: match the stars of the catalogue, no other
+    program needed; adapt_wcs_from_reference: move the solution of a solved frame."""
+    plate_scale_interval: Interval = (0.1, 6.0)
+    """Arcsec per pixel: the plate scale lies between these."""
+    search_radius: Positive = 1.0
+    """Degrees around the ROI in which the frame's centre lies."""
+    alternate_plate_solve_gaia_radius: Positive | None = None
+    """Arcsec around the ROI from which catalogue stars are matched; null: the frame's half diagonal and some."""
+    index_dir: Path | None = None
+    """Directory of astrometry.net index files; null: an index is built from the lens's catalogue."""
+    astrometry_net_api_key_file: Path | None = None
+    """File that holds the key of a hosted astrometry.net, asked where no solve-field is installed."""
+    reference_frame: str | None = None
+    """adapt_wcs_from_reference: file name of the solved frame to start from; null: the one with most sources."""
+    max_pixel_anisotropy: Positive = 0.02
+    """|psx - psy| / (psx + psy) above this eliminates the frame as suspicious_plate_solved."""
+    min_success_fraction: Fraction = 0.85
+    """The stage fails if a smaller fraction of the frames has a solution."""
+
+
+class Stars(Section):
+    """The reference stars."""
+
+    strategy: Literal["ROI_disk", "common_footprint_stars", "stars_per_frame"] = "ROI_disk"
+    """Stars in a disk around the ROI; in the footprint common to all frames; or in any frame at all."""
+    ROI_disk_radius_arcseconds: Positive = 300.0
+    """Radius of the disk."""
+    min_gmag: float | None = None
+    """Stars brighter than this Gaia G magnitude are left out (saturation); null: no limit."""
+    max_gmag: float | None = 20.0
+    """Stars fainter than this are left out; null: no limit."""
+    max_astrometric_excess_noise: Positive | None = None
+    """Mas: larger ones are often galaxies or doubles; null: no limit."""
+    max_astrometric_excess_noise_significance: Positive | None = None
+    """The same by its significance; null: no limit."""
+    min_phot_g_mean_flux_over_error: Positive | None = None
+    """Variable stars have a small one; null: no limit."""
+    min_number_stars: int = Field(default=4, ge=1)
+    """Fewer stars than this are an error."""
+    gaia_provider: Literal["gaia", "vizier", "file"] = "gaia"
+    """The Gaia archive, its copy at VizieR, or a local file."""
+    gaia_catalog_file: Path | None = None
+    """For the provider file: ECSV, FITS, CSV or Parquet with Gaia's column names."""
+    stars_to_use_psf: int | StarList | None = None
+    """Stars of the PSF: names, a number N (the N closest to the ROI), or null (the 10 closest)."""
+    stars_to_exclude_psf: StarList = []
+    """Never for the PSF."""
+    stars_to_use_norm: int | StarList | None = None
+    """Stars of the normalization and zero points: names, a number, or null (the 10 closest)."""
+    stars_to_exclude_norm: StarList = []
+    """Never for the normalization."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Stars":
+        if self.gaia_provider == "file" and self.gaia_catalog_file is None:
+            raise ValueError("gaia_provider: file needs gaia_catalog_file: the path of the catalogue")
+        if self.min_gmag is not None and self.max_gmag is not None and self.min_gmag >= self.max_gmag:
+            raise ValueError(
+                f"min_gmag ({self.min_gmag}) is the bright limit and must be smaller than max_gmag ({self.max_gmag})"
+            )
+        return self
+
+
+class Cosmics(Section):
+    """Parameters of L.A.Cosmic (van Dokkum 2001), as astroscrappy names them."""
+
+    sigclip: Positive = 4.5
+    """Laplacian-to-noise limit."""
+    sigfrac: Positive = 0.3
+    """Fraction of it for neighbouring pixels."""
+    objlim: Positive = 5.0
+    """Contrast between Laplacian and fine structure: larger if cores of stars are masked."""
+
+
+class Cutouts(Section):
+    """Stamps of the stars and of the ROI."""
+
+    stamp_size_stars: EvenSize = 24
+    """Pixels, even."""
+    stamp_size_ROI: EvenSize = 32
+    """Pixels, even."""
+    mask_bad_rows_and_columns: bool = True
+    """Find and mask full bad rows and columns."""
+    clean_cosmics: bool = True
+    """Mask cosmics."""
+    cosmics_masking_params: Cosmics = Cosmics()
+    """How cosmics are told from stars."""
+    saturation_level: Positive | None = None
+    """ADU of the raw frame: pixels at or above are masked; null: unknown."""
+
+
+class Psf(Section):
+    """The PSF of each frame."""
+
+    solver: Literal["lcops", "starred"] = "lcops"
+    """Ours, or STARRED's own routine (slower; the reference)."""
+    subsampling_factor: int = Field(default=2, ge=1, le=5)
+    """Small pixels of the model per pixel of the frame."""
+    field_distortion: bool = False
+    """Let the PSF vary over the field."""
+    n_iter_analytic: int = Field(default=100, ge=1)
+    """At most this many iterations of the Moffat fit."""
+    n_iter_pixels: int = Field(default=3000, ge=1)
+    """At most this many iterations of the pixel grid."""
+
+
+class Exclusion(Section):
+    """Which chi2 are good enough: give one of the two."""
+
+    sigma_clip: Positive | None = None
+    """Within this many sigma of the median of the clipped distribution."""
+    interval: Interval | None = None
+    """Between these two values."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "Exclusion":
+        if (self.sigma_clip is None) == (self.interval is None):
+            raise ValueError("give either 'sigma_clip' or 'interval' (or null instead of the group: exclude nothing)")
+        return self
+
+
+class StarPhotometry(Section):
+    """Fluxes of the reference stars."""
+
+    psf_fit_exclude_strategy: Exclusion | None = Exclusion(sigma_clip=5.0)
+    """Frames whose PSF fitted badly take no part; null: all take part."""
+    uniform_background_per_epoch: bool = False
+    """Fit a constant background in each stamp."""
+    starlet_global_background: bool = False
+    """Fit what lies around the star, common to all epochs."""
+
+
+class Normalization(Section):
+    """The relative throughput of the frames."""
+
+    fluxes_fit_exclude_strategy: Exclusion | None = Exclusion(sigma_clip=5.0)
+    """Star fluxes that fitted badly take no part; null: all take part."""
+
+
+Band = Literal[
+    "G", "g_sdss", "r_sdss", "i_sdss", "V", "R", "Ic", "B_T", "V_T",
+    "g_panstarrs", "r_panstarrs", "i_panstarrs", "z_panstarrs", "y_panstarrs", "c_panstarrs", "o_panstarrs",
+]  # fmt: skip
+
+
+class ZeroPoints(Section):
+    """The absolute calibration, from catalogue magnitudes of the reference stars."""
+
+    photometric_band: Band | dict[str, Band] = "G"
+    """The band nearest to the filter; with several filters {filter: band}."""
+
+
+class Regularisation(Section):
+    """Strengths of the penalties of the ROI model, in units of the noise."""
+
+    scales: Annotated[float, Field(ge=0)] = 1.0
+    """Starlet scales of the background but the finest."""
+    high_frequency: Annotated[float, Field(ge=0)] = 1.0
+    """The finest starlet scale."""
+    positivity: Annotated[float, Field(ge=0)] = 1.0
+    """0 lets the background be negative."""
+
+
+class RoiModel(Section):
+    """The joint model of the lens's pixels."""
+
+    do_ROI_model: bool = True
+    """false: stop at the calibrated cutouts."""
+    solver: Literal["lcops", "starred"] = "lcops"
+    """Ours, or STARRED's own routines (slower; the reference)."""
+    constraints_on_frame_columns: dict[ColumnName, Interval] = {}
+    """Columns of the frames table and the range that a frame needs: {seeing_arcseconds: [0, 3]}."""
+    constraints_on_normalization_coefficient: Interval | None = (0.1, 10.0)
+    """Range of the coefficient; null: any."""
+    fix_point_source_astrometry: bool | Positive = False
+    """true: the positions of the configuration; false: fitted; a number: fitted, with this prior sigma in pixels."""
+    starting_background: Path | None = None
+    """FITS or npy image on the subsampled grid; relative to the working directory."""
+    further_optimize_background: bool = True
+    """false: keep the starting background, or none."""
+    regularisation: Regularisation = Regularisation()
+    """Penalties on the background."""
+    n_iter_translations: int = Field(default=300, ge=1)
+    """solver starred: iterations of translations and fluxes."""
+    n_iter_all: int = Field(default=2000, ge=1)
+    """At most this many iterations of the whole model."""
+
+
+class Compute(Section):
+    """How the machine is used; never changes a result."""
+
+    processes: int | None = Field(default=None, ge=1)
+    """Parallel processes of frame-wise stages; null: one per core."""
+    psf_batch: int = Field(default=16, ge=1)
+    """Frames whose PSFs are fitted together; bounds the memory."""
+    diagnostics: bool = True
+    """Write the figures."""
