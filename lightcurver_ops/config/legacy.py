@@ -100,7 +100,9 @@ def translate(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             new_value = _converted(key, value)
             _put(translated, _MAP[key], new_value)
             if key != _MAP[key]:
-                changed = "" if new_value == value and type(new_value) is type(value) else f" (as {new_value!r})"
+                changed = (
+                    "" if new_value == value and type(new_value) is type(value) else f" (as {new_value!r})"
+                )
                 notices.append(f"{key} is now {_MAP[key]}{changed}")
         elif key in _NOT_NEEDED:
             notices.append(f"{key} is not used: {_NOT_NEEDED[key]}")
@@ -154,7 +156,7 @@ def _roi(target: dict[str, Any], value: Any) -> list[str]:
     if not (isinstance(value, dict) and len(value) == 1):
         target["ROI"] = value
         return []
-    (name, roi), = value.items()
+    ((name, roi),) = value.items()
     coordinates = (roi or {}).get("coordinates") or [None, None]
     _put(target, "roi.name", name)
     _put(target, "roi.ra", coordinates[0])

@@ -38,7 +38,11 @@ class LensConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "LensConfig":
-        if self.roi_model.do_ROI_model and not self.roi.point_sources and not self.roi_model.further_optimize_background:
+        if (
+            self.roi_model.do_ROI_model
+            and not self.roi.point_sources
+            and not self.roi_model.further_optimize_background
+        ):
             raise ValueError(
                 "roi.point_sources is empty and roi_model.further_optimize_background is false: there is nothing to "
                 "model; name the images under roi.point_sources, or set roi_model.do_ROI_model: false"

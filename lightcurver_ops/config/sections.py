@@ -102,9 +102,13 @@ class PlateSolving(Section):
 
     already_plate_solved: bool = False
     """true: the raw headers have a good WCS; it is checked, not replaced."""
-    frames: Literal["all_never_attempted", "all_not_plate_solved", "all_not_eliminated"] = "all_never_attempted"
+    frames: Literal["all_never_attempted", "all_not_plate_solved", "all_not_eliminated"] = (
+        "all_never_attempted"
+    )
     """Which frames to solve: new ones; also those that failed before; or all again."""
-    strategy: Literal["plate_solve", "alternate_gaia_solve", "adapt_wcs_from_reference"] = "alternate_gaia_solve"
+    strategy: Literal["plate_solve", "alternate_gaia_solve", "adapt_wcs_from_reference"] = (
+        "alternate_gaia_solve"
+    )
     """plate_solve: astrometry.net's solve-field; alternate_gaia_solve: match the stars of the catalogue, no other
     program needed; adapt_wcs_from_reference: move the solution of a solved frame."""
     plate_scale_interval: Interval = (0.1, 6.0)
@@ -222,7 +226,9 @@ class Exclusion(Section):
     @model_validator(mode="after")
     def _one_rule(self) -> "Exclusion":
         if (self.sigma_clip is None) == (self.interval is None):
-            raise ValueError("give either 'sigma_clip' or 'interval' (or null instead of the group: exclude nothing)")
+            raise ValueError(
+                "give either 'sigma_clip' or 'interval' (or null instead of the group: exclude nothing)"
+            )
         return self
 
 

@@ -1,0 +1,1 @@
+"""The rows behind the products: tables, migrations, queries by subject, and the ledger of stage runs."""

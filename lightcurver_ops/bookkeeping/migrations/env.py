@@ -1,0 +1,14 @@
+"""Alembic's entry point: migrates the connection that schema.py hands over."""
+
+from alembic import context
+
+from lightcurver_ops.bookkeeping.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    version_table="lcops_schema_version",
+    render_as_batch=connection.dialect.name == "sqlite",
+)
+context.run_migrations()

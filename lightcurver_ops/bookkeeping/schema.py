@@ -1,0 +1,66 @@
+"""Schema revisions with Alembic: made from nothing, upgraded, never older than the code."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.errors import ConfigurationError
+
+_VERSION_TABLE = "lcops_schema_version"
+_UPGRADE_LOCK = 7281990411  # any constant of ours: one upgrade at a time on Postgres
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def newest_revision() -> str:
+    """The revision that the code expects."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def current_revision(engine: sa.Engine) -> str | None:
+    """The revision that the database has; None where it is empty."""
+    with reading(engine) as connection:
+        return MigrationContext.configure(
+            connection, opts={"version_table": _VERSION_TABLE}
+        ).get_current_revision()
+
+
+def upgrade(engine: sa.Engine, revision: str = "head") -> None:
+    """Bring the database to a revision, in one transaction.
+
+    Raises:
+        ConfigurationError: the database was made by a newer version of the package.
+    """
+    _migrate(engine, command.upgrade, revision)
+
+
+def downgrade(engine: sa.Engine, revision: str) -> None:
+    """Take the database back to an older revision (``base``: to nothing)."""
+    _migrate(engine, command.downgrade, revision)
+
+
+def _migrate(engine: sa.Engine, action, revision: str) -> None:
+    config = _config()
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        config.attributes["connection"] = connection
+        try:
+            action(config, revision)
+        except CommandError as error:
+            raise ConfigurationError(
+                f"bookkeeping: {engine.url.render_as_string(hide_password=True)} has a schema that this version of "
+                f"lightcurver-ops does not know ({error}); install the version that made it, or a newer one"
+            ) from error
