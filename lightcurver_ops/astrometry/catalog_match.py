@@ -1,0 +1,256 @@
+"""Plate solving against catalogue stars, without an external program.
+
+Similar triangles of bright sources and bright stars give hypotheses (any rotation, both parities, any scale of
+the interval); those that lay most sources on stars are refined to a full TAN plate model; a model is accepted only where
+the number of its pairs cannot be chance, counted over all hypotheses tried.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from lightcurver_ops.astrometry.base import Catalogue, Solution, SolveRequest
+from lightcurver_ops.astrometry.refinement import FittedModel, refine, similarity_matrix
+from lightcurver_ops.astrometry.tangent import TanModel, from_plane, separation, to_plane
+from lightcurver_ops.astrometry.triangles import Similarities, similarities, triangles
+from lightcurver_ops.errors import BadFrame
+
+log = logging.getLogger(__name__)
+FloatArray = NDArray[np.float64]
+
+# (first, last) rank of the sources whose triangles are tried, in turn. The last one leaves out the brightest, which may be
+# saturated, or artefacts.
+SOURCE_RANKS = ((0, 12), (0, 22), (8, 30))
+MAX_TILE_STARS = 90
+SCALE_STEP = 1.6  # wider scale intervals are cut into parts of at most this ratio
+MIN_SOURCES = 5
+REFINED_PER_TILE = 12
+
+
+@dataclass(frozen=True)
+class CatalogMatchSolver:
+    """Strategy `alternate_gaia_solve`.
+
+    Args:
+        tolerance_px: how far a star may lie from its source before refinement: centroid errors and
+            distortion over the frame.
+        log10_false_alarm: a solution is accepted when the probability that it is chance, times the number
+            of hypotheses tried, is below ten to this.
+        max_tiles: the search around the hint ends after this many positions, each of about half a frame.
+    """
+
+    tolerance_px: float = 3.0
+    log10_false_alarm: float = -6.0
+    max_tiles: int = 400
+
+    def solve(self, request: SolveRequest) -> Solution:
+        """Solve one frame; needs request.catalogue and request.plate_scale_interval. Raises BadFrame."""
+        if request.catalogue is None:
+            raise BadFrame(f"{request.name}: no catalogue stars to solve against; query the catalogue first")
+        fitted, tried = match_catalogue(
+            request.name,
+            np.column_stack([request.x, request.y]),
+            request.shape,
+            request.catalogue,
+            (request.hint_ra, request.hint_dec),
+            request.radius_deg,
+            request.scale_interval,
+            self,
+        )
+        return Solution(
+            header=fitted.model.to_header(),
+            method="alternate_gaia_solve",
+            n_matched=fitted.n_matched,
+            rms_arcsec=fitted.rms_pixels * fitted.model.scale,
+            log=tried,
+        )
+
+
+def match_catalogue(
+    name: str,
+    sources: FloatArray,
+    shape: tuple[int, int],
+    catalogue: Catalogue,
+    hint: tuple[float, float],
+    radius_deg: float,
+    scale_interval: tuple[float, float],
+    options: CatalogMatchSolver,
+    crpix: FloatArray | None = None,
+) -> tuple[FittedModel, str]:
+    """The plate model of a frame, and what was tried to find it.
+
+    Args:
+        name: of the frame, for messages.
+        sources: (N, 2) pixel positions, brightest first.
+        shape: (ny, nx) of the frame.
+        catalogue: stars of the field.
+        hint, radius_deg: the centre of the frame is within radius of hint (ra, dec).
+        scale_interval: (low, high) arcsec/pixel.
+        options: tolerances.
+        crpix: (2,) 0-based reference pixel; the centre of the frame by default.
+
+    Raises:
+        BadFrame: no model that is certainly right.
+    """
+    low, high = scale_interval
+    diagonal_deg = np.hypot(*shape) * high / 3600.0
+    distance = separation(catalogue.ra, catalogue.dec, *hint)
+    around = catalogue.subset(distance < radius_deg + 0.5 * diagonal_deg)
+    where = (
+        f"{len(sources)} sources, {len(around)} of {len(catalogue)} catalogue stars within "
+        f"{radius_deg + 0.5 * diagonal_deg:.3f} deg of ({hint[0]:.4f}, {hint[1]:.4f}), "
+        f"scales {low:g} to {high:g} arcsec/px"
+    )
+    if len(sources) < MIN_SOURCES or len(around) < MIN_SOURCES:
+        raise BadFrame(
+            f"{name}: too few stars to solve against the catalogue ({where}; at least {MIN_SOURCES} of each are needed). "
+            "Check the frame, its coordinates, and the depth of the catalogue"
+        )
+    centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2]) if crpix is None else crpix
+    trials, best = 0, None
+    for ranks in SOURCE_RANKS:
+        for part in _scale_parts(low, high):
+            for tile in _tiles(
+                around, hint, radius_deg, np.hypot(*shape) * part[1] / 3600.0, options.max_tiles
+            ):
+                hypotheses, stars = _hypotheses(
+                    sources, ranks, shape, around, tile, part, options.tolerance_px
+                )
+                trials += len(hypotheses)
+                for start in _best_models(hypotheses, sources, stars, tile, centre, options.tolerance_px):
+                    fitted = refine(start, *sources.T, shape, around, tolerance_px=options.tolerance_px + 1.0)
+                    if fitted is None or not low * 0.995 < fitted.model.scale < high * 1.005:
+                        continue
+                    if best is None or fitted.log10_chance < best.log10_chance:
+                        best = fitted
+                    if _certain(fitted, trials, hint, radius_deg, shape, options):
+                        tried = f"{where}; {trials} hypotheses; {_describe(fitted)}"
+                        log.debug("%s: solved against the catalogue: %s", name, tried)
+                        return fitted, tried
+    closest = "no hypothesis survived" if best is None else f"the best one, {_describe(best)}, can be chance"
+    raise BadFrame(
+        f"{name}: no match between the sources and the catalogue ({where}; {trials} hypotheses; {closest}). "
+        "Check the hint, the radius and plate_scale_interval, or solve with another strategy"
+    )
+
+
+def _describe(fitted: FittedModel) -> str:
+    return (
+        f"{fitted.n_matched} pairs, rms {fitted.rms_pixels:.2f} px, {fitted.model.scale:.4f} arcsec/px, "
+        f"corner error {fitted.corner_error_pixels:.2f} px, chance 1e{fitted.log10_chance:.0f} a trial"
+    )
+
+
+def _certain(
+    fitted: FittedModel,
+    trials: int,
+    hint: tuple,
+    radius_deg: float,
+    shape: tuple,
+    options: CatalogMatchSolver,
+) -> bool:
+    ra, dec = fitted.model.sky((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    return bool(
+        fitted.log10_chance + np.log10(max(trials, 1)) < options.log10_false_alarm
+        and fitted.corner_error_pixels < options.tolerance_px
+        and separation(ra, dec, *hint) <= radius_deg
+    )
+
+
+def _scale_parts(low: float, high: float) -> list[tuple[float, float]]:
+    """The interval in parts of a limited ratio, the middle first."""
+    n = max(1, int(np.ceil(np.log(high / low) / np.log(SCALE_STEP))))
+    edges = np.geomspace(low, high, n + 1)
+    order = np.argsort(np.abs(np.arange(n) - (n - 1) / 2), kind="stable")
+    return [(float(edges[k]), float(edges[k + 1])) for k in order]
+
+
+def _tiles(
+    stars: Catalogue, hint: tuple[float, float], radius_deg: float, diagonal_deg: float, max_tiles: int
+) -> Iterator[tuple[float, float, Catalogue]]:
+    """Positions in rings around the hint, and the stars within 3/4 of a frame's diagonal; empty ones left out."""
+    step = 0.7 * diagonal_deg
+    given = 0
+    for ring in range(int(np.ceil(min(radius_deg, 180.0) / step)) + 1):
+        distance = np.radians(min(ring * step, 180.0))
+        count = max(1, int(np.ceil(2 * np.pi * np.sin(distance) / np.radians(step))))
+        for angle in 2 * np.pi * np.arange(count) / count:
+            ra, dec = _offset(hint, float(angle), float(distance))
+            inside = stars.subset(separation(stars.ra, stars.dec, ra, dec) < 0.75 * diagonal_deg)
+            if len(inside) >= MIN_SOURCES:
+                yield ra, dec, inside
+                given += 1
+                if given >= max_tiles:
+                    return
+
+
+def _offset(hint: tuple[float, float], angle: float, distance: float) -> tuple[float, float]:
+    """The direction at a distance (radians) from the hint, towards a position angle (radians)."""
+    lat = np.radians(hint[1])
+    sine = np.sin(lat) * np.cos(distance) + np.cos(lat) * np.sin(distance) * np.cos(angle)
+    dlon = np.arctan2(np.sin(angle) * np.sin(distance) * np.cos(lat), np.cos(distance) - np.sin(lat) * sine)
+    return float((hint[0] + np.degrees(dlon)) % 360.0), float(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
+
+
+def _hypotheses(
+    sources: FloatArray,
+    ranks: tuple[int, int],
+    shape: tuple[int, int],
+    around: Catalogue,
+    tile: tuple[float, float, Catalogue],
+    scales: tuple[float, float],
+    tolerance_px: float,
+) -> tuple[Similarities, FloatArray]:
+    """Similarities from pixels to the plane of the tile (arcsec), and the (M, 2) stars of the tile on it."""
+    ra, dec, inside = tile
+    stars = np.column_stack(to_plane(inside.ra, inside.dec, ra, dec)) * 3600.0
+    diagonal = float(np.hypot(*shape))
+    # As many stars as the tile must show for its share that falls into a frame to be as many as the sources.
+    middle = np.sqrt(scales[0] * scales[1])
+    share = np.pi * (0.75 * diagonal * scales[1]) ** 2 / (shape[0] * shape[1] * middle**2)
+    first, last = (int(np.clip(r * share, 0, None)) for r in ranks)
+    first = 0 if last > MAX_TILE_STARS else min(first, max(len(stars) - MAX_TILE_STARS, 0))
+    bright = stars[first : min(last, first + MAX_TILE_STARS)]
+    chosen = sources[ranks[0] : ranks[1]]
+    shortest = max(10.0, 0.04 * diagonal)
+    source_triangles = triangles(chosen, shortest, diagonal)
+    star_triangles = triangles(bright, shortest * scales[0], diagonal * scales[1])
+    return similarities(chosen, source_triangles, bright, star_triangles, scales, 0.5 * tolerance_px), stars
+
+
+def _best_models(
+    hypotheses: Similarities,
+    sources: FloatArray,
+    stars: FloatArray,
+    tile: tuple[float, float, Catalogue],
+    crpix: FloatArray,
+    tolerance_px: float,
+) -> Iterator[TanModel]:
+    """The hypotheses that lay most bright sources on stars, as plate models; near-copies of a better one left out."""
+    if not len(hypotheses):
+        return
+    bright = sources[:30]
+    z = hypotheses.apply(bright)
+    tree = cKDTree(stars)
+    reach = tolerance_px * np.abs(hypotheses.a)
+    distance, _ = tree.query(np.stack([z.real, z.imag], axis=-1), distance_upper_bound=float(reach.max()))
+    votes = np.count_nonzero(distance < reach[:, None], axis=1)
+    shown: list[complex] = []
+    for k in np.argsort(-votes, kind="stable"):
+        if votes[k] < 4 or len(shown) == REFINED_PER_TILE:
+            return
+        mirrored = bool(hypotheses.mirrored[k])
+        a = hypotheses.a[k]
+        w = crpix[0] + 1j * crpix[1] * (-1 if mirrored else 1)
+        place = complex(a * w + hypotheses.b[k])
+        if any(abs(place - p) < reach[k] for p in shown):
+            continue
+        shown.append(place)
+        crval = np.array(from_plane(place.real / 3600.0, place.imag / 3600.0, tile[0], tile[1]))
+        yield TanModel(crpix, crval, similarity_matrix(a, mirrored) / 3600.0)
