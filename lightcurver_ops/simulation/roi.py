@@ -1,0 +1,208 @@
+"""Cutouts of a lens in memory, with their truth: for tests of the numerics, and for the photon-noise limit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from .profiles import Array, Psf, draw_galaxy, draw_points, psf_image, sersic_cells
+from .stamps import draw_psfs, narrow_psf_image, noise_of, observe
+
+# Offsets in pixels, and magnitudes, of a quad lens 2" across at 0.35"/px.
+QUAD_XY = ((-1.9, 1.6), (2.3, 1.9), (2.1, -1.4), (-1.2, -2.4))
+QUAD_MAGNITUDES = (18.6, 19.1, 19.6, 20.4)
+
+
+@dataclass(frozen=True)
+class RoiStamps:
+    """Cutouts of a lens with J images and a galaxy at E epochs, n x n pixels; sky subtracted, e-/s.
+
+    Attributes:
+        data, noise, model (E, n, n): as in StarStamps.
+        galaxy (E, n, n): the galaxy's part of `model`; unit_images (E, J, n, n): each image at flux 1.
+        gradients (E, J, 2, n, n): derivative of unit_images by the image's x and y, per pixel.
+        galaxy_gradient (E, 2, n, n): derivative of `galaxy` by a translation in x and y, per pixel.
+        high_resolution (N, N): the galaxy, no atmosphere, convolved with a Gaussian of FWHM 2 small pixels; e-/s per
+            small pixel.
+        positions (J, 2): common (x, y) of the images, pixels from the geometric centre; galaxy_position (2,).
+        translations (E, 2): (x, y) of everything in each epoch, pixels, to be added to the positions.
+        flux (E, J): e-/s over the whole plane, coefficients divided out already.
+        psf, narrow_psf (E, N, N), shapes, sky, rms, exptime, subsampling: as in StarStamps.
+    """
+
+    data: Array
+    noise: Array
+    model: Array
+    galaxy: Array
+    unit_images: Array
+    gradients: Array
+    galaxy_gradient: Array
+    high_resolution: Array
+    positions: Array
+    galaxy_position: Array
+    translations: Array
+    flux: Array
+    psf: Array
+    narrow_psf: Array
+    shapes: tuple[Psf, ...]
+    sky: Array
+    rms: Array
+    exptime: float
+    subsampling: int
+
+
+@dataclass(frozen=True)
+class GalaxyOnPixels:
+    """A Sersic galaxy: flux in e-/s, centre in pixels from the middle, radius in pixels, angle in degrees from +x."""
+
+    flux: float
+    x: float
+    y: float
+    effective_radius: float
+    sersic_index: float
+    axis_ratio: float
+    angle: float
+
+    def draw(self, shape: tuple[int, int], psf: Psf, x: float, y: float) -> Array:
+        """The galaxy seen through the PSF, its centre moved to x, y; e-/s per pixel."""
+        profile = (self.effective_radius, self.sersic_index, self.axis_ratio, self.angle)
+        return draw_galaxy(shape, x, y, self.flux, *profile, psf)
+
+    def high_resolution(self, size: int, subsampling: int) -> Array:
+        """The galaxy on small pixels, convolved with a Gaussian of FWHM 2 small pixels; e-/s per small pixel."""
+        n = size * subsampling
+        middle = (n - 1) / 2
+        cells = sersic_cells(
+            n,
+            middle + subsampling * self.x,
+            middle + subsampling * self.y,
+            self.effective_radius * subsampling,
+            self.sersic_index,
+            self.axis_ratio,
+            self.angle,
+        )
+        return self.flux * gaussian_filter(cells, 2 / np.sqrt(8 * np.log(2)), mode="constant", truncate=8)
+
+
+def roi_stamps(
+    seed: int,
+    n_epochs: int = 8,
+    size: int = 32,
+    subsampling: int = 2,
+    *,
+    positions: tuple[tuple[float, float], ...] = QUAD_XY,
+    magnitudes: tuple[float, ...] = QUAD_MAGNITUDES,
+    variability: float = 0.1,
+    galaxy_magnitude: float | None = 19.0,
+    galaxy_radius: float = 2.5,
+    galaxy_index: float = 3.0,
+    zeropoint: float = 25.5,
+    exptime: float = 300.0,
+    seeing: float = 3.2,
+    seeing_scatter: float = 0.15,
+    beta: float = 3.0,
+    ellipticity: float = 0.03,
+    trefoil: float = 0.06,
+    translation: float = 0.5,
+    sky: float = 12.0,
+    readnoise: float = 5.0,
+) -> RoiStamps:
+    """A lens at several epochs, normalised already: transparency 1 throughout.
+
+    Args:
+        seed: everything follows from it and the other arguments.
+        n_epochs, size, subsampling: E, n, k.
+        positions, magnitudes: of the J images: pixels from the centre, mean magnitudes.
+        variability: standard deviation in mag of each image's flux from epoch to epoch.
+        galaxy_magnitude (None: no galaxy), galaxy_radius (effective, pixels), galaxy_index (Sersic).
+        translation: every epoch is shifted by a uniform number of pixels up to this, per axis.
+        The others: as in star_stamps.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(102,)))
+    shapes = draw_psfs(rng, n_epochs, seeing, seeing_scatter, beta, ellipticity, trefoil)
+    translations = rng.uniform(-translation, translation, (n_epochs, 2))
+    changes = rng.normal(0, variability, (n_epochs, len(magnitudes)))
+    skies = sky * np.exp(rng.normal(0, 0.2, n_epochs))
+    flux = 10 ** (0.4 * (zeropoint - np.array(magnitudes) - changes))
+    galaxy = None
+    if galaxy_magnitude is not None:
+        galaxy = GalaxyOnPixels(
+            flux=10 ** (0.4 * (zeropoint - galaxy_magnitude)),
+            x=0.15,
+            y=-0.1,
+            effective_radius=galaxy_radius,
+            sersic_index=galaxy_index,
+            axis_ratio=0.8,
+            angle=35.0,
+        )
+    clean = lens_stamps(
+        np.array(positions), translations, flux, shapes, galaxy, skies, exptime, readnoise, size, subsampling
+    )
+    data = observe(rng, clean.model, skies, exptime, readnoise)
+    return replace(clean, data=data)
+
+
+def lens_stamps(
+    positions: Array,
+    translations: Array,
+    flux: Array,
+    shapes: tuple[Psf, ...],
+    galaxy: GalaxyOnPixels | None,
+    sky: Array,
+    exptime: float,
+    readnoise: float,
+    size: int,
+    subsampling: int,
+) -> RoiStamps:
+    """The noiseless cutouts of a lens: `data` is `model`; arguments as the attributes of RoiStamps."""
+    n_epochs, n_images = flux.shape
+    middle = (size - 1) / 2
+    box = (size, size)
+    images = np.empty((n_epochs, n_images, size, size))
+    gradients = np.empty((n_epochs, n_images, 2, size, size))
+    galaxies = np.zeros((n_epochs, size, size))
+    galaxy_gradient = np.zeros((n_epochs, 2, size, size))
+    for e, psf in enumerate(shapes):
+        star = partial(draw_points, box, flux=1.0, psf=psf)
+        for j in range(n_images):
+            images[e, j], gradients[e, j] = _with_slopes(star, *(middle + positions[j] + translations[e]))
+        if galaxy is not None:
+            blurred = partial(galaxy.draw, box, psf)
+            place = middle + translations[e] + (galaxy.x, galaxy.y)
+            galaxies[e], galaxy_gradient[e] = _with_slopes(blurred, *place)
+    n_fine = size * subsampling
+    high_resolution = (
+        np.zeros((n_fine, n_fine)) if galaxy is None else galaxy.high_resolution(size, subsampling)
+    )
+    model = np.einsum("ej,ejpq->epq", flux, images) + galaxies
+    noise, rms = noise_of(model, sky, exptime, readnoise)
+    return RoiStamps(
+        data=model,
+        noise=noise,
+        model=model,
+        galaxy=galaxies,
+        unit_images=images,
+        gradients=gradients,
+        galaxy_gradient=galaxy_gradient,
+        high_resolution=high_resolution,
+        positions=positions,
+        galaxy_position=np.array([np.nan, np.nan] if galaxy is None else [galaxy.x, galaxy.y]),
+        translations=translations,
+        flux=flux,
+        psf=np.stack([psf_image(shape, size, subsampling) for shape in shapes]),
+        narrow_psf=np.stack([narrow_psf_image(shape, size, subsampling) for shape in shapes]),
+        shapes=shapes,
+        sky=sky,
+        rms=rms,
+        exptime=exptime,
+        subsampling=subsampling,
+    )
+
+
+def _with_slopes(draw: Callable[..., Array], x: float, y: float, step: float = 0.02) -> tuple[Array, Array]:
+    """What `draw(x=, y=)` gives (n, n), and its derivatives by x and y (2, n, n)."""
+    by_x = (draw(x=x + step, y=y) - draw(x=x - step, y=y)) / (2 * step)
+    by_y = (draw(x=x, y=y + step) - draw(x=x, y=y - step)) / (2 * step)
+    return draw(x=x, y=y), np.stack([by_x, by_y])

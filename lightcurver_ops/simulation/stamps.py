@@ -1,0 +1,195 @@
+"""Star stamps in memory, with their truth: for tests of the numerics, no file involved."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import fft2, ifft2, ifftshift
+
+from .detector import cosmic_rays
+from .profiles import Array, Psf, draw_points, psf_image
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class StarStamps:
+    """Cutouts of S stars in E frames, n x n pixels; sky subtracted, e-/s.
+
+    Positions are the offsets (x, y) in pixels from the geometric centre of the stamp, ((n - 1) / 2, (n - 1) / 2).
+
+    Attributes:
+        data, noise (E, S, n, n): pixels, and their true standard deviation.
+        model (E, S, n, n): the expectation of `data`, without cosmics.
+        cosmics (E, S, n, n): True where a cosmic ray fell (`data` has it, `noise` does not know).
+        x, y, flux (E, S): flux in e-/s over the whole plane.
+        coefficient (E,): transparency; flux = coefficient * star_flux (S,).
+        field_xy (S, 2): position in the field, -1 to 1 per axis.
+        psf (E, N, N): the PSF at the middle of the field on N = n * subsampling small pixels, centroid at the
+            geometric centre, 1 over the whole plane (its sum is the fraction inside the stamp).
+        narrow_psf (E, N, N): the same before a Gaussian of FWHM 2 small pixels.
+        shapes: the E PSFs behind it, in pixels of the stamps.
+        sky (E,): sky level, e-/s/px; rms (E,): the noise of an empty pixel, e-/s.
+        exptime: seconds.
+    """
+
+    data: Array
+    noise: Array
+    model: Array
+    cosmics: Mask
+    x: Array
+    y: Array
+    flux: Array
+    coefficient: Array
+    star_flux: Array
+    field_xy: Array
+    psf: Array
+    narrow_psf: Array
+    shapes: tuple[Psf, ...]
+    sky: Array
+    rms: Array
+    exptime: float
+    subsampling: int
+
+
+def star_stamps(
+    seed: int,
+    n_frames: int = 4,
+    n_stars: int = 8,
+    size: int = 24,
+    subsampling: int = 2,
+    *,
+    magnitudes: tuple[float, float] = (15.5, 18.5),
+    zeropoint: float = 25.5,
+    exptime: float = 300.0,
+    seeing: float = 3.2,
+    seeing_scatter: float = 0.15,
+    beta: float = 3.0,
+    ellipticity: float = 0.03,
+    trefoil: float = 0.06,
+    psf_varies: float = 0.0,
+    transparency_scatter: float = 0.1,
+    sky: float = 12.0,
+    readnoise: float = 5.0,
+    cosmics_per_stamp: float = 0.0,
+) -> StarStamps:
+    """Stars of a field in several frames.
+
+    Args:
+        seed: everything follows from it and the other arguments.
+        n_frames, n_stars, size, subsampling: E, S, n, k.
+        magnitudes: faintest and brightest, drawn uniformly; flux = 10^(0.4 (zeropoint - magnitude)) e-/s.
+        exptime: s.
+        seeing: median FWHM in pixels; seeing_scatter: natural logarithm, from frame to frame.
+        beta, trefoil: of the PSF; ellipticity: RMS of each shear component from frame to frame.
+        psf_varies: relative size of the dilation and shear of the PSF over the field, second order in position.
+        transparency_scatter: magnitudes of extinction, one-sided.
+        sky: e-/s/px; readnoise: e-; cosmics_per_stamp: mean number.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(101,)))
+    shapes = draw_psfs(rng, n_frames, seeing, seeing_scatter, beta, ellipticity, trefoil)
+    star_flux = 10 ** (0.4 * (zeropoint - rng.uniform(*magnitudes, n_stars)))
+    field = rng.uniform(-1, 1, (n_stars, 2))
+    coefficient = 10 ** (-0.4 * np.abs(rng.normal(0, transparency_scatter, n_frames)))
+    distortion = rng.normal(0, 1, (n_frames, 3, 5))
+    offsets = rng.uniform(-0.5, 0.5, (2, n_frames, n_stars))
+    skies = sky * np.exp(rng.normal(0, 0.2, n_frames))
+    flux = coefficient[:, None] * star_flux
+    middle = (size - 1) / 2
+    model = np.empty((n_frames, n_stars, size, size))
+    for e, shape in enumerate(shapes):
+        local = vary_over_field(shape, field, psf_varies * distortion[e])
+        for s in range(n_stars):
+            x, y = middle + offsets[:, e, s]
+            model[e, s] = draw_points((size, size), x, y, flux[e, s], local.of_source(s))
+    psf = np.stack([psf_image(shape, size, subsampling) for shape in shapes])
+    noise, rms = noise_of(model, skies, exptime, readnoise)
+    data = observe(rng, model, skies, exptime, readnoise)
+    hits = np.zeros_like(data)
+    for index in np.ndindex(n_frames, n_stars):
+        hits[index] = cosmic_rays((size, size), rng.poisson(cosmics_per_stamp), rng)
+    return StarStamps(
+        data=data + hits / exptime,
+        noise=noise,
+        model=model,
+        cosmics=hits > 0,
+        x=offsets[0],
+        y=offsets[1],
+        flux=flux,
+        coefficient=coefficient,
+        star_flux=star_flux,
+        field_xy=field,
+        psf=psf,
+        narrow_psf=np.stack([narrow_psf_image(shape, size, subsampling) for shape in shapes]),
+        shapes=shapes,
+        sky=skies,
+        rms=rms,
+        exptime=exptime,
+        subsampling=subsampling,
+    )
+
+
+def draw_psfs(
+    rng: np.random.Generator,
+    n: int,
+    fwhm: float,
+    scatter: float,
+    beta: float,
+    ellipticity: float,
+    trefoil: float,
+) -> tuple[Psf, ...]:
+    """PSFs of n frames: log-normal FWHM (median, scatter in ln), normal shear, a trefoil of fixed direction."""
+    widths = fwhm * np.exp(rng.normal(0, scatter, n))
+    shears = np.clip(rng.normal(0, ellipticity, (n, 2)), -0.3, 0.3)
+    lobes = trefoil * rng.uniform(0.5, 1.5, n)
+    return tuple(
+        Psf(float(width), beta, float(e1), float(e2), float(lobe), trefoil_angle=20.0)
+        for width, (e1, e2), lobe in zip(widths, shears, lobes, strict=True)
+    )
+
+
+def vary_over_field(psf: Psf, field_xy: Array, coefficients: Array) -> Psf:
+    """The PSF at positions (S, 2) of the field (-1 to 1 per axis), members as arrays (S,).
+
+    Args:
+        psf: at the middle of the field.
+        coefficients: (3, 5): of the dilation, e1 and e2, for the terms u, v, u^2, u v, v^2.
+    """
+    u, v = field_xy[:, 0], field_xy[:, 1]
+    dilation, e1, e2 = coefficients @ np.stack([u, v, u**2, u * v, v**2])
+    # Shears stay far from 1 and widths positive, whatever amplitude was asked for.
+    return replace(
+        psf,
+        fwhm=np.asarray(psf.fwhm) * np.clip(1 + dilation, 0.5, 2.0),
+        e1=np.clip(psf.e1 + e1, -0.4, 0.4),
+        e2=np.clip(psf.e2 + e2, -0.4, 0.4),
+    )
+
+
+def narrow_psf_image(psf: Psf, size: int, subsampling: int) -> Array:
+    """What gives `psf_image` when convolved with a sampled Gaussian of FWHM 2 small pixels; same grid, same centre."""
+    n = size * subsampling
+    wide = psf_image(psf, 2 * size, subsampling)
+    axis = ifftshift(np.arange(2 * n) - n)
+    gaussian = np.exp(-4 * np.log(2) * (axis / 2.0) ** 2)
+    transform = fft2(np.outer(gaussian, gaussian) / gaussian.sum() ** 2).real
+    narrow = ifft2(fft2(wide) / transform).real
+    return narrow[n // 2 : n // 2 + n, n // 2 : n // 2 + n]
+
+
+def noise_of(model: Array, sky: Array, exptime: float, readnoise: float) -> tuple[Array, Array]:
+    """Standard deviation of each pixel of the model (E, ...), and of an empty pixel (E,); e-/s.
+
+    Args:
+        sky: (E,) e-/s/px; readnoise: e-.
+    """
+    empty = sky * exptime + readnoise**2
+    variance = model * exptime + empty.reshape(-1, *[1] * (model.ndim - 1))
+    return np.sqrt(variance) / exptime, np.sqrt(empty) / exptime
+
+
+def observe(rng: np.random.Generator, model: Array, sky: Array, exptime: float, readnoise: float) -> Array:
+    """The model (E, ...) in e-/s with photon noise and read noise, its true sky subtracted."""
+    level = sky.reshape(-1, *[1] * (model.ndim - 1))
+    electrons = rng.poisson((model + level) * exptime) + rng.normal(0, readnoise, model.shape)
+    return electrons / exptime - level
