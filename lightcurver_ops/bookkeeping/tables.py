@@ -57,7 +57,7 @@ def _selection(**kwargs) -> Column:
 def _provenance() -> list[Column]:
     """What every product row carries."""
     return [
-        Column("inputs_hash", String(64), nullable=False, comment="hash of configuration keys and inputs it was made from"),
+        Column("inputs_hash", String(64), nullable=False, comment="hash of the keys and inputs it was made from"),
         Column("code_version", String(50), nullable=False, comment="version of lightcurver-ops that made it"),
         Column("made_at", DateTime(timezone=True), nullable=False, comment="UTC"),
     ]  # fmt: skip
@@ -318,7 +318,13 @@ publications = Table(
 light_curve_points = Table(
     "light_curve_points",
     metadata,
-    Column("publication_id", _Id, ForeignKey("publications.id", ondelete="CASCADE"), primary_key=True, comment="publications.id"),
+    Column(
+        "publication_id",
+        _Id,
+        ForeignKey("publications.id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="publications.id",
+    ),
     Column("frame_id", _Id, ForeignKey("frames.id"), primary_key=True, comment="frames.id"),
     Column("source", String(40), primary_key=True, comment="label of the image"),
     Column("mjd", Double, nullable=False, comment="MJD UTC, middle of the exposure"),

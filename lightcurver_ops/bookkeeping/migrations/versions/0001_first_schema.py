@@ -38,7 +38,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -71,7 +71,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -189,7 +189,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -227,7 +227,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -314,7 +314,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -351,7 +351,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -407,7 +407,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -446,7 +446,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -478,7 +478,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -547,7 +547,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -591,7 +591,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",
@@ -634,7 +634,7 @@ def upgrade() -> None:
             "inputs_hash",
             sa.String(length=64),
             nullable=False,
-            comment="hash of configuration keys and inputs it was made from",
+            comment="hash of the keys and inputs it was made from",
         ),
         sa.Column(
             "code_version",

@@ -1,0 +1,82 @@
+"""Queries about reference stars: selections, which star is in which frame."""
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping.ledger import provenance, upsert
+from lightcurver_ops.bookkeeping.tables import star_selections, stars, stars_in_frames
+
+
+def save_selection(
+    connection: sa.Connection,
+    lens: str,
+    selection: str,
+    inputs_hash: str,
+    description: dict[str, Any],
+    rows: list[dict[str, Any]],
+) -> None:
+    """Store a selection and its stars, and make it the current one; earlier ones stay for what refers to them."""
+    connection.execute(sa.update(star_selections).where(star_selections.c.lens == lens).values(is_current=False))
+    upsert(
+        connection,
+        star_selections,
+        [
+            {
+                "lens": lens,
+                "combined_footprint_hash": selection,
+                "description": json.dumps(description, sort_keys=True),
+                "is_current": True,
+                **provenance(inputs_hash),
+            }
+        ],
+    )
+    connection.execute(
+        sa.delete(stars).where(stars.c.lens == lens, stars.c.combined_footprint_hash == selection)
+    )
+    connection.execute(
+        sa.insert(stars), [{"lens": lens, "combined_footprint_hash": selection, **row} for row in rows]
+    )
+
+
+def current_selection(connection: sa.Connection, lens: str) -> str | None:
+    """Identifier of the selection in use."""
+    return connection.execute(
+        sa.select(star_selections.c.combined_footprint_hash).where(
+            star_selections.c.lens == lens, star_selections.c.is_current
+        )
+    ).scalar()
+
+
+def stars_of(connection: sa.Connection, lens: str, selection: str) -> list[sa.Row]:
+    """Stars of a selection, nearest to the ROI first."""
+    query = sa.select(stars).where(stars.c.lens == lens, stars.c.combined_footprint_hash == selection)
+    return list(connection.execute(query.order_by(stars.c.distance_to_roi_arcsec, stars.c.gaia_id)))
+
+
+def save_stars_in_frame(
+    connection: sa.Connection, frame_id: int, selection: str, positions: dict[str, tuple[float, float]]
+) -> None:
+    """Replace which stars of a selection are in a frame, and where."""
+    connection.execute(
+        sa.delete(stars_in_frames).where(
+            stars_in_frames.c.frame_id == frame_id, stars_in_frames.c.combined_footprint_hash == selection
+        )
+    )
+    if positions:
+        connection.execute(
+            sa.insert(stars_in_frames),
+            [
+                {"frame_id": frame_id, "combined_footprint_hash": selection, "star_gaia_id": star, "x": x, "y": y}
+                for star, (x, y) in positions.items()
+            ],
+        )
+
+
+def stars_in_frame(connection: sa.Connection, frame_id: int, selection: str) -> dict[str, tuple[float, float]]:
+    """gaia id: (x, y) px, of the stars in a frame."""
+    query = sa.select(stars_in_frames).where(
+        stars_in_frames.c.frame_id == frame_id, stars_in_frames.c.combined_footprint_hash == selection
+    )
+    return {row.star_gaia_id: (row.x, row.y) for row in connection.execute(query)}

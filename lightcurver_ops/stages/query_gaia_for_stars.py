@@ -1,0 +1,199 @@
+"""Stage 4: the reference stars, and which of them is in which frame."""
+
+import json
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping import frames, stars
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.stages.base import WHOLE_LENS, Run, Stage
+from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
+from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
+
+
+class QueryGaiaForStars(Stage):
+    """Chooses the reference stars (unit ``*``) and finds them in the frames (one unit per frame)."""
+
+    name = "query_gaia_for_stars"
+    title = "Reference stars from the catalogue"
+    config_keys = (
+        "stars.strategy",
+        "stars.ROI_disk_radius_arcseconds",
+        "stars.min_gmag",
+        "stars.max_gmag",
+        "stars.max_astrometric_excess_noise",
+        "stars.max_astrometric_excess_noise_significance",
+        "stars.min_phot_g_mean_flux_over_error",
+        "stars.min_number_stars",
+        "stars.gaia_provider",
+        "roi.ra",
+        "roi.dec",
+        "roi.ROI_size",
+    )
+
+    def plan(self, connection: sa.Connection) -> dict[str, str]:
+        rows = frames.usable_frames(connection, self.lens.name)
+        if not rows:
+            return {}
+        selection_hash = self.hash_inputs(catalog_identity(self.config), self._region_hash(connection))
+        solved = frames.footprints_of(connection, self.lens.name)
+        stamp = self.config.cutouts.stamp_size_stars
+        return {
+            WHOLE_LENS: selection_hash,
+            **{
+                row.image_relpath: self.hash_inputs(selection_hash, row.inputs_hash, solved[row.id].inputs_hash, stamp)
+                for row in rows
+            },
+        }
+
+    def make(self, units: dict[str, str], run: Run) -> None:
+        if WHOLE_LENS in units:
+            self._select(units[WHOLE_LENS], run)
+        with reading(self.lens.engine) as connection:
+            selection = stars.current_selection(connection, self.lens.name)
+            assert selection is not None
+            chosen = stars.stars_of(connection, self.lens.name, selection)
+            rows = {row.image_relpath: row for row in frames.usable_frames(connection, self.lens.name)}
+        for unit, inputs_hash in units.items():
+            if unit == WHOLE_LENS:
+                continue
+            row = rows[unit]
+            inside = self._positions_in(row, chosen)
+
+            def write(connection: sa.Connection, frame_id=row.id, inside=inside) -> None:
+                stars.save_stars_in_frame(connection, frame_id, selection, inside)
+
+            run.done(unit, inputs_hash, write)
+
+    def _region_hash(self, connection: sa.Connection) -> str | None:
+        """What the region depends on beside the configuration: nothing for a disk, else the frames."""
+        if self.config.stars.strategy == "ROI_disk":
+            return None
+        footprint = combined_footprint_of(connection, self.lens.name)
+        return footprint.hash if footprint else None
+
+    def _select(self, inputs_hash: str, run: Run) -> None:
+        from lightcurver_ops.catalogs.base import unmasked
+        from lightcurver_ops.catalogs.selection import Cuts, select_reference_stars
+
+        settings, roi = self.config.stars, self.config.roi
+        cuts = Cuts(
+            min_gmag=settings.min_gmag,
+            max_gmag=settings.max_gmag,
+            max_astrometric_excess_noise=settings.max_astrometric_excess_noise,
+            max_astrometric_excess_noise_significance=settings.max_astrometric_excess_noise_significance,
+            min_phot_g_mean_flux_over_error=settings.min_phot_g_mean_flux_over_error,
+            exclusion_radius_arcsec=roi.ROI_size,
+            min_number_stars=settings.min_number_stars,
+        )
+        catalogue = catalog_of(self.config)
+        table = self._query(catalogue)
+        chosen = select_reference_stars(table, roi.ra, roi.dec, cuts)
+        run.note(chosen.account())
+        columns = {
+            "gmag": "phot_g_mean_mag",
+            "rmag": "phot_rp_mean_mag",
+            "bmag": "phot_bp_mean_mag",
+            "pmra": "pmra",
+            "pmdec": "pmdec",
+            "ref_epoch": "ref_epoch",
+            "astrometric_excess_noise": "astrometric_excess_noise",
+            "astrometric_excess_noise_sig": "astrometric_excess_noise_sig",
+            "phot_g_mean_flux_over_error": "phot_g_mean_flux_over_error",
+            "ra": "ra",
+            "dec": "dec",
+            "distance_to_roi_arcsec": "distance_to_roi_arcsec",
+        }
+        values = {ours: unmasked(chosen.table, theirs) for ours, theirs in columns.items()}
+        rows = [
+            {
+                "gaia_id": str(star["source_id"]),
+                "name": str(star["name"]),
+                **{key: _known(column[index]) for key, column in values.items()},
+            }
+            for index, star in enumerate(chosen.table)
+        ]
+        description = {
+            "strategy": settings.strategy,
+            "catalogue": catalogue.identity(),
+            "keys": {key: self.config.value(key) for key in self.config_keys},
+            "account": chosen.account(),
+        }
+        # The identifier of the selection is the hash of all that decides it.
+        run.done(
+            WHOLE_LENS,
+            inputs_hash,
+            lambda connection: stars.save_selection(
+                connection, self.lens.name, inputs_hash, inputs_hash, description, rows
+            ),
+        )
+
+    def _query(self, catalogue: Any) -> Any:
+        from lightcurver_ops.catalogs.regions import Disk, Polygon
+
+        settings, roi = self.config.stars, self.config.roi
+        if settings.strategy == "ROI_disk":
+            return catalogue.query(
+                Disk(roi.ra, roi.dec, settings.ROI_disk_radius_arcseconds / 3600), max_gmag=settings.max_gmag
+            )
+        with reading(self.lens.engine) as connection:
+            footprint = combined_footprint_of(connection, self.lens.name)
+        assert footprint is not None  # stage 3 comes first
+        text = footprint.common if settings.strategy == "common_footprint_stars" else footprint.largest
+        polygons = [Polygon(np.array(ring)) for ring in _outer_rings(json.loads(text))]
+        if not polygons:
+            from lightcurver_ops.errors import QualityGate
+
+            raise QualityGate(
+                f"{self.lens.name}: the frames have no footprint in common, so stars.strategy: common_footprint_stars "
+                "finds no star; use ROI_disk, or eliminate frames with another pointing",
+                n_frames=footprint.n_frames,
+            )
+        disk = reduce(_larger, (polygon.bounding_disk() for polygon in polygons))
+        table = catalogue.query(disk, max_gmag=settings.max_gmag)
+        inside = np.zeros(len(table), dtype=bool)
+        for polygon in polygons:
+            inside |= polygon.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))
+        return table[inside]
+
+    def _positions_in(self, row: sa.Row, chosen: list[sa.Row]) -> dict[str, tuple[float, float]]:
+        """Stars inside the frame at its epoch, half a stamp from its edges."""
+        from astropy.wcs import WCS
+
+        from lightcurver_ops.catalogs.motion import positions_at
+        from lightcurver_ops.storage import frames as frame_files
+
+        wcs = WCS(frame_files.read_header(self.lens.workdir / row.image_relpath))
+
+        def column(name: str) -> np.ndarray:
+            return np.array([np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen])
+
+        ra, dec = positions_at(
+            column("ra"), column("dec"), column("pmra"), column("pmdec"), column("ref_epoch"), row.mjd
+        )
+        x, y = wcs.world_to_pixel_values(ra, dec)
+        margin = self.config.cutouts.stamp_size_stars / 2
+        inside = (x > margin) & (x < row.width - 1 - margin) & (y > margin) & (y < row.height - 1 - margin)
+        return {chosen[i].gaia_id: (float(x[i]), float(y[i])) for i in np.flatnonzero(inside)}
+
+
+def _larger(one: Any, other: Any) -> Any:
+    from lightcurver_ops.catalogs.regions import Disk, separation_deg
+
+    distance = float(separation_deg(other.ra, other.dec, one.ra, one.dec))
+    return Disk(one.ra, one.dec, max(one.radius_deg, distance + other.radius_deg))
+
+
+def _outer_rings(geometry: dict[str, Any]) -> list[list[list[float]]]:
+    if geometry["type"] == "Polygon":
+        return [geometry["coordinates"][0]] if geometry["coordinates"] else []
+    if geometry["type"] == "MultiPolygon":
+        return [polygon[0] for polygon in geometry["coordinates"]]
+    return []
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,83 @@
+"""Which raw files a lens has: local directories and fsspec URLs."""
+
+import re
+from dataclasses import dataclass
+from fnmatch import translate
+from pathlib import Path, PurePosixPath
+
+from lightcurver_ops.config.sections import Raw
+from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
+
+
+@dataclass(frozen=True, order=True)
+class RawFile:
+    """A raw file and what tells that it changed, without reading it."""
+
+    path: str
+    size: int
+    modified: str
+
+    @property
+    def stem(self) -> str:
+        """File name without its suffixes (``x.fits.gz``: ``x``)."""
+        name = PurePosixPath(self.path).name
+        return re.sub(r"(?i)(\.(fits?|fts|fz|gz|bz2))+$", "", name) or name
+
+
+def list_raw_files(raw: Raw, *, may_be_empty: bool = False) -> list[RawFile]:
+    """All raw files that match the pattern, sorted by path; a file in two raw_dirs counts once.
+
+    Args:
+        raw: where to look.
+        may_be_empty: whether no file at all is fine (frames were imported before, and their raw files moved on).
+
+    Raises:
+        ConfigurationError: a local directory does not exist, or holds not one matching file.
+        TemporaryFailure: a URL does not answer.
+    """
+    pattern = re.compile(translate(raw.files_match_pattern), re.IGNORECASE)
+    found: dict[str, RawFile] = {}
+    for directory in raw.raw_dirs:
+        listed = _remote(directory) if "://" in directory else _local(Path(directory))
+        found |= {file.path: file for file in listed if pattern.match(PurePosixPath(file.path).name)}
+    if not found and not may_be_empty:
+        raise ConfigurationError(
+            f"raw.raw_dirs: no file matches '{raw.files_match_pattern}' in {', '.join(raw.raw_dirs)}; check the "
+            "directories and raw.files_match_pattern"
+        )
+    return sorted(found.values())
+
+
+def _local(directory: Path) -> list[RawFile]:
+    if not directory.is_dir():
+        raise ConfigurationError(
+            f"raw.raw_dirs: {directory} is not a directory; name the one that holds the raw frames"
+        )
+    files = []
+    for path in directory.rglob("*"):
+        try:
+            if path.is_file() and not path.name.startswith("."):
+                status = path.stat()
+                files.append(RawFile(str(path), status.st_size, str(status.st_mtime_ns)))
+        except FileNotFoundError:  # moved away while we looked: the next run sees where it went
+            continue
+    return files
+
+
+def _remote(url: str) -> list[RawFile]:
+    import fsspec
+
+    protocol = url.split("://", 1)[0]
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url)
+        details = filesystem.find(root, detail=True)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"raw.raw_dirs: {url}: this kind of URL cannot be read here: {error}"
+        ) from error
+    except OSError as error:
+        raise TemporaryFailure(f"raw.raw_dirs: {url}: the storage does not answer: {error}") from error
+    return [
+        RawFile(f"{protocol}://{path}", info.get("size") or 0, str(info.get("ETag") or info.get("LastModified")))
+        for path, info in details.items()
+    ]
