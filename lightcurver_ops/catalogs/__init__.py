@@ -1,0 +1,1 @@
+"""Star catalogues: where reference stars come from, and how they are chosen."""

@@ -1,0 +1,75 @@
+"""A star catalogue in a file: ECSV, FITS, CSV or Parquet, with Gaia DR3's column names."""
+
+import hashlib
+from pathlib import Path
+
+from astropy.table import Table
+
+from lightcurver_ops.catalogs.base import cut_to_region, gaia_table
+from lightcurver_ops.catalogs.regions import Region
+from lightcurver_ops.errors import ConfigurationError
+
+FORMATS = {
+    ".ecsv": "ascii.ecsv",
+    ".csv": "ascii.csv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+
+class LocalFile:
+    """A catalogue file. It is read at the first query and kept.
+
+    Args:
+        path: the file; its suffix tells the format (`FORMATS`, the text formats also with .gz added).
+    """
+
+    name = "file"
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._table: Table | None = None
+        self._identity: str | None = None
+
+    def identity(self) -> str:
+        """The hash of the file's content: moving or renaming the file changes nothing."""
+        if self._identity is None:
+            try:
+                self._identity = f"file:sha256:{hashlib.sha256(self.path.read_bytes()).hexdigest()}"
+            except OSError as error:
+                raise self._unusable(error) from error
+        return self._identity
+
+    def query(
+        self, region: Region, *, epoch_mjd: float | None = None, max_gmag: float | None = None
+    ) -> Table:
+        """See `CatalogProvider.query`."""
+        if self._table is None:
+            self._table = gaia_table(self._read(), f"the catalogue {self.path}")
+        return cut_to_region(self._table, region, epoch_mjd=epoch_mjd, max_gmag=max_gmag)
+
+    def _read(self) -> Table:
+        suffixes = [suffix.lower() for suffix in self.path.suffixes]
+        suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
+        if suffix not in FORMATS:
+            raise ConfigurationError(
+                f"the catalogue {self.path} has no suffix that tells its format: name it "
+                f"*{', *'.join(FORMATS)} (stars: gaia_catalog_file)."
+            )
+        try:
+            return Table.read(self.path, format=FORMATS[suffix])
+        except Exception as error:
+            # Readers of broken files raise anything from IndexError to pyarrow's own; all mean the same here.
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> ConfigurationError:
+        if isinstance(error, FileNotFoundError) or not self.path.exists():
+            what = "does not exist"
+        else:
+            what = f"cannot be read as {self.path.suffix or 'a catalogue'}: {error or type(error).__name__}"
+        return ConfigurationError(
+            f"the catalogue {self.path} {what}. Give a readable file with Gaia DR3's column names as "
+            "stars: gaia_catalog_file, or choose the provider gaia or vizier."
+        )
