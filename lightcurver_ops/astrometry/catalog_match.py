@@ -1,8 +1,8 @@
 """Plate solving against catalogue stars, without an external program.
 
 Similar triangles of bright sources and bright stars give hypotheses (any rotation, both parities, any scale of
-the interval); those that lay most sources on stars are refined to a full TAN plate model; a model is accepted only where
-the number of its pairs cannot be chance, counted over all hypotheses tried.
+the interval); those that lay most sources on stars are refined to a full TAN plate model; a model is accepted only
+where the number of its pairs cannot be chance, counted over all hypotheses tried.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from lightcurver_ops.errors import BadFrame
 log = logging.getLogger(__name__)
 FloatArray = NDArray[np.float64]
 
-# (first, last) rank of the sources whose triangles are tried, in turn. The last one leaves out the brightest, which may be
-# saturated, or artefacts.
+# (first, last) rank of the sources whose triangles are tried, in turn. The last one leaves out the brightest,
+# which may be saturated, or artefacts.
 SOURCE_RANKS = ((0, 12), (0, 22), (8, 30))
 MAX_TILE_STARS = 90
 SCALE_STEP = 1.6  # wider scale intervals are cut into parts of at most this ratio
@@ -109,8 +109,8 @@ def match_catalogue(
     )
     if len(sources) < MIN_SOURCES or len(around) < MIN_SOURCES:
         raise BadFrame(
-            f"{name}: too few stars to solve against the catalogue ({where}; at least {MIN_SOURCES} of each are needed). "
-            "Check the frame, its coordinates, and the depth of the catalogue"
+            f"{name}: too few stars to solve against the catalogue ({where}; at least {MIN_SOURCES} of each are "
+            "needed). Check the frame, its coordinates, and the depth of the catalogue"
         )
     centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2]) if crpix is None else crpix
     trials, best = 0, None
@@ -124,7 +124,7 @@ def match_catalogue(
                 )
                 trials += len(hypotheses)
                 for start in _best_models(hypotheses, sources, stars, tile, centre, options.tolerance_px):
-                    fitted = refine(start, *sources.T, shape, around, tolerance_px=options.tolerance_px + 1.0)
+                    fitted = refine(start, sources, shape, around, options.tolerance_px + 1.0)
                     if fitted is None or not low * 0.995 < fitted.model.scale < high * 1.005:
                         continue
                     if best is None or fitted.log10_chance < best.log10_chance:

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.astrometry.base import Catalogue
 from lightcurver_ops.astrometry.tangent import TanModel, from_plane, separation, to_plane
-from lightcurver_ops.astrometry.verification import MAX_STARS, log10_chance, mutual_matches
+from lightcurver_ops.astrometry.verification import MAX_STARS, clip_radius, log10_chance, mutual_matches
 
 FloatArray = NDArray[np.float64]
 STARS_FOR_FULL_MATRIX = 8  # below, a rotation and one scale are all that can be fitted and still be verified
 MAX_ANISOTROPY = 0.1  # of a fitted matrix; real detectors stay below a few percent
 LARGEST_CORNER_ERROR_PX = 1.5
-CLIP_SIGMA = 4.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def _fit_matrix(
     """
     if full:
         design = np.column_stack([np.ones(len(pixels)), pixels])
-        coefficients = np.linalg.lstsq(design, plane, rcond=None)[0]
+        coefficients: FloatArray = np.linalg.lstsq(design, plane, rcond=None)[0].astype(np.float64)
         return coefficients[0], coefficients[1:].T
     w = pixels[:, 0] + 1j * pixels[:, 1] * (-1 if mirrored else 1)
     z = plane[:, 0] + 1j * plane[:, 1]
@@ -85,8 +84,7 @@ def _corner_error(pixels: FloatArray, corners: FloatArray, rms: float, full: boo
 
 def refine(
     start: TanModel,
-    x: FloatArray,
-    y: FloatArray,
+    sources: FloatArray,
     shape: tuple[int, int],
     catalogue: Catalogue,
     tolerance_px: float = 4.0,
@@ -99,14 +97,14 @@ def refine(
 
     Args:
         start: model right to a few tolerances over most of the frame.
-        x, y: (N,) sources, brightest first (the first 400 are used).
+        sources: (N, 2) pixel positions, brightest first (the first 400 are used).
         shape: (ny, nx) of the frame.
         catalogue: stars of the field.
 
     Returns:
         The fit, or None where fewer than 4 pairs remain, or the model drifts away or degenerates.
     """
-    pixels = np.column_stack([x, y])[:MAX_STARS] - start.crpix
+    pixels = sources[:MAX_STARS] - start.crpix
     ny, nx = shape
     corners = np.array([[-0.5, -0.5], [nx - 0.5, -0.5], [nx - 0.5, ny - 0.5], [-0.5, ny - 0.5]]) - start.crpix
     reach = 1.2 * np.hypot(*shape) * start.scale / 3600.0
@@ -139,8 +137,7 @@ def refine(
         if before is not None and iteration > 2 and state[0] == before[0] and abs(rms - before[1]) < 1e-7:
             break
         before = state
-        # Median, not mean: a few wrong pairs must not keep the radius wide. 1.18 = median of a Rayleigh variate.
-        radius = float(np.clip(CLIP_SIGMA * np.median(residual) / 1.18, 0.7, tolerance_px))
+        radius = clip_radius(residual, tolerance_px)
     if _anisotropy(model.cd) > MAX_ANISOTROPY:
         return None
     chance = log10_chance(pixels, stars_px, max(radius, rms), len(i), free=3 if full else 2)

@@ -15,6 +15,7 @@ from lightcurver_ops.astrometry.geometry import frame_centre, plate_scale
 from lightcurver_ops.astrometry.tangent import to_plane
 
 FloatArray = NDArray[np.float64]
+CLIP_SIGMA = 4.0
 MAX_STARS = 400  # on either side; more do not make the answer surer
 
 
@@ -23,7 +24,8 @@ class Verification:
     """How well a WCS agrees with a catalogue.
 
     Args:
-        n_matched: mutual nearest pairs of source and star within the tolerance.
+        n_matched: mutual nearest pairs of source and star within the tolerance, and within 4 sigma of the scatter
+            (at least 0.7 px).
         rms_arcsec, rms_pixels: two-dimensional rms distance of the pairs (NaN without any).
         n_sources, n_catalogue: sources compared, and catalogue stars within the circle around the frame.
         log10_chance: log10 of the probability that so many pairs arise where the two lists have nothing in common.
@@ -46,6 +48,14 @@ def mutual_matches(a: FloatArray, b: FloatArray, radius: float) -> tuple[NDArray
     j = nearest[i]
     _, back = cKDTree(a).query(b[j])
     return i[back == i], j[back == i]
+
+
+def clip_radius(distances: FloatArray, largest: float) -> float:
+    """4 sigma of the (N,) distances of pairs, in pixels, between 0.7 and `largest`.
+
+    From the median (1.18 sigma for a Rayleigh variate): a few wrong pairs must not keep it wide.
+    """
+    return float(np.clip(CLIP_SIGMA * np.median(distances) / 1.18, 0.7, largest))
 
 
 def log10_chance(sources: FloatArray, stars: FloatArray, radius: float, n_matched: int, free: float) -> float:
@@ -71,7 +81,9 @@ def log10_chance(sources: FloatArray, stars: FloatArray, radius: float, n_matche
     moved = 0
     for step, angle in zip((4, 6, 8, 10) * 2, angles):
         shift = step * radius * np.array([np.cos(angle), np.sin(angle)])
-        moved += np.count_nonzero(np.isfinite(tree.query(sources + shift, distance_upper_bound=radius)[0]))
+        moved += int(
+            np.count_nonzero(np.isfinite(tree.query(sources + shift, distance_upper_bound=radius)[0]))
+        )
     p = min(max(uniform, moved / (8 * len(sources))), 1.0)
     return float(binom.logsf(n_matched - free - 1, max(len(sources) - free, 1), p) / np.log(10))
 
@@ -96,11 +108,15 @@ def verify(
     ra0, dec0 = frame_centre(wcs, shape)
     scale = plate_scale(wcs, shape)
     x, y = (np.asarray(a, dtype=np.float64)[:MAX_STARS] for a in (x, y))
-    sources = np.column_stack(to_plane(*wcs.all_pix2world(x, y, 0), ra0, dec0)) * 3600.0 / scale
+    source_ra, source_dec = wcs.all_pix2world(x, y, 0)
+    sources = np.column_stack(to_plane(source_ra, source_dec, ra0, dec0)) * 3600.0 / scale
     stars = np.column_stack(to_plane(catalogue.ra, catalogue.dec, ra0, dec0)) * 3600.0 / scale
     sources = sources[np.isfinite(sources).all(axis=1)]
     stars = stars[np.hypot(*stars.T) < 0.55 * np.hypot(*shape)][: 2 * MAX_STARS]
     i, j = mutual_matches(sources, stars, tolerance_px)
+    if len(i):
+        tolerance_px = clip_radius(np.hypot(*(sources[i] - stars[j]).T), tolerance_px)
+        i, j = mutual_matches(sources, stars, tolerance_px)
     rms = float(np.sqrt(np.mean(np.sum((sources[i] - stars[j]) ** 2, axis=1)))) if len(i) else float("nan")
     return Verification(
         n_matched=len(i),

@@ -1,0 +1,159 @@
+"""Strategy `plate_solve`: astrometry.net's solve-field on the list of sources, with position and scale hints."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from lightcurver_ops.astrometry.acceptance import accept
+from lightcurver_ops.astrometry.base import Catalogue, Solution, SolveRequest
+from lightcurver_ops.astrometry.index_files import find_program
+from lightcurver_ops.errors import BadFrame, ConfigurationError, TemporaryFailure
+
+log = logging.getLogger(__name__)
+
+PROGRAM = "solve-field"
+MAX_SOURCES = 500
+NO_INDEX = "You must list at least one index"
+
+
+@dataclass(frozen=True)
+class SolveFieldSolver:
+    """Runs solve-field in a temporary directory of its own.
+
+    Args:
+        index_directory: index files to use (see index_files.build_index); None: those of the system's configuration.
+        cpu_limit_s: the search gives up after this much processor time: the frame is not solvable then.
+        wall_limit_s: the program is killed after this long on the clock: the machine is overloaded then.
+        sip_order: order of the distortion polynomial; 0 or 1: none, and the linear WCS is refined with all stars.
+    """
+
+    index_directory: Path | None = None
+    cpu_limit_s: float = 60.0
+    wall_limit_s: float = 600.0
+    sip_order: int = 0
+
+    method = "plate_solve"
+
+    def solve(self, request: SolveRequest) -> Solution:
+        """Solve one frame. Raises BadFrame, ConfigurationError (program or index files missing), TemporaryFailure."""
+        program = find_program(PROGRAM)
+        low, high = request.scale_interval
+        if self.index_directory is not None and not any(Path(self.index_directory).glob("*.fits")):
+            raise ConfigurationError(
+                f"no astrometry.net index files (*.fits) in {self.index_directory}; build them from a catalogue, "
+                "or install a Debian package astrometry-data-*"
+            )
+        try:
+            with tempfile.TemporaryDirectory(prefix="solve_field_") as scratch:
+                said = self._run(program, request, Path(scratch))
+                found = Path(scratch) / "frame.wcs"
+                if not found.exists():
+                    raise BadFrame(
+                        f"{request.name}: {PROGRAM} found no solution for {len(request.x)} sources within "
+                        f"{request.radius_deg:g} deg of ({request.hint_ra:.4f}, {request.hint_dec:.4f}) at {low:g} to "
+                        f"{high:g} arcsec/px ({_summary(said)}). Check hint, radius, plate_scale_interval, and that "
+                        "the index files suit the size of the field"
+                    )
+                wcs = self._read_wcs(found)
+                stars = Table.read(Path(scratch) / "frame.rdls", format="fits")
+        except OSError as error:
+            raise TemporaryFailure(
+                f"{request.name}: cannot run {PROGRAM}: {error}; check the disk's space"
+            ) from error
+        used = Catalogue(
+            np.asarray(stars["RA"]), np.asarray(stars["DEC"]), np.arange(len(stars), dtype=float)
+        )
+        return accept(request, wcs, self.method, _summary(said), used)
+
+    def _run(self, program: str, request: SolveRequest, scratch: Path) -> str:
+        """The program's output. It may leave frame.wcs and frame.rdls in the scratch directory."""
+        sources = {"X": request.x + 1.0, "Y": request.y + 1.0, "FLUX": request.flux}
+        Table({k: v[:MAX_SOURCES] for k, v in sources.items()}).write(scratch / "frame.xyls", format="fits")
+        command = [program, *self._arguments(request, scratch)]
+        output = scratch / "output.txt"
+        environment = {**os.environ, "LC_ALL": "C", "TMPDIR": str(scratch)}
+        with output.open("wb") as stream:
+            # A session of its own: the program starts another one, which must not survive it.
+            process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                cwd=scratch, env=environment, start_new_session=True,
+            )  # fmt: skip
+            try:
+                code = process.wait(timeout=self.wall_limit_s)
+            except subprocess.TimeoutExpired as error:
+                raise TemporaryFailure(
+                    f"{request.name}: {PROGRAM} did not end within {self.wall_limit_s:g} s though it may use only "
+                    f"{self.cpu_limit_s:g} s of processor time; the machine is overloaded, try again later"
+                ) from error
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        said = output.read_text(errors="replace")
+        if NO_INDEX in said:
+            raise ConfigurationError(
+                f"{PROGRAM} has no index files to search (configuration: "
+                f"{self.index_directory or 'the one of the system, /etc/astrometry.cfg'}); install a Debian package "
+                "astrometry-data-* that suits the size of the field, or build index files from a catalogue"
+            )
+        if code < 0 or "signal" in said.lower():
+            raise TemporaryFailure(f"{request.name}: {PROGRAM} was killed ({_summary(said)}); try again")
+        if code != 0:
+            raise BadFrame(f"{request.name}: {PROGRAM} failed with exit status {code}: {_summary(said)}")
+        return said
+
+    def _arguments(self, request: SolveRequest, scratch: Path) -> list[str]:
+        low, high = request.scale_interval
+        options: dict[str, object] = {
+            "--dir": scratch, "--temp-dir": scratch, "--wcs": scratch / "frame.wcs", "--rdls": scratch / "frame.rdls",
+            "--width": request.shape[1], "--height": request.shape[0],
+            "--x-column": "X", "--y-column": "Y",
+            "--ra": f"{request.hint_ra:.7f}", "--dec": f"{request.hint_dec:.7f}", "--radius": f"{request.radius_deg:g}",
+            "--scale-units": "arcsecperpix", "--scale-low": f"{low:g}", "--scale-high": f"{high:g}",
+            "--cpulimit": max(1, round(self.cpu_limit_s)),
+            # Order 1 is a linear fit to all stars; without any the WCS is that of four stars, a percent off.
+            "--tweak-order": max(1, self.sip_order),
+            "--uniformize": 0,
+            **dict.fromkeys(("--new-fits", "--corr", "--match", "--index-xyls", "--solved"), "none"),
+        }  # fmt: skip
+        if self.index_directory is not None:
+            configuration = scratch / "backend.cfg"
+            where = Path(self.index_directory).resolve()
+            configuration.write_text(
+                f"cpulimit {max(1, round(self.cpu_limit_s))}\nadd_path {where}\nautoindex\n"
+            )
+            options["--config"] = configuration
+        flags = ["--overwrite", "--no-plots", "--crpix-center", "--no-remove-lines"]
+        return [
+            str(scratch / "frame.xyls"),
+            *flags,
+            *(str(part) for item in options.items() for part in item),
+        ]
+
+    def _read_wcs(self, path: Path) -> WCS:
+        header = fits.getheader(path)
+        if self.sip_order < 2:  # an order 1 polynomial is empty, and astropy would warn of it
+            for card in [c for c in header if c.startswith(("A_", "B_", "AP_", "BP_"))]:
+                del header[card]
+            header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+        del header["NAXIS"]  # 0: the file has no image, and astropy would warn of that
+        return WCS(header)
+
+
+def _summary(said: str) -> str:
+    """The lines of the program's output that matter, on one line."""
+    words = ("log-odds", "solved with", "error", "failed", "killed", "cpu", "time limit", "did not solve")
+    lines = [line.strip() for line in said.splitlines() if any(w in line.lower() for w in words)]
+    return "; ".join(lines[-4:])[:600] or "the program said nothing"
