@@ -29,7 +29,8 @@ class RoiStamps:
         positions (J, 2): common (x, y) of the images, pixels from the geometric centre; galaxy_position (2,).
         translations (E, 2): (x, y) of everything in each epoch, pixels, to be added to the positions.
         flux (E, J): e-/s over the whole plane, coefficients divided out already.
-        psf, narrow_psf (E, N, N), shapes, sky, rms, exptime, subsampling: as in StarStamps.
+        exptime (E,): seconds.
+        psf, narrow_psf (E, N, N), shapes, sky, rms, subsampling: as in StarStamps.
     """
 
     data: Array
@@ -49,7 +50,7 @@ class RoiStamps:
     shapes: tuple[Psf, ...]
     sky: Array
     rms: Array
-    exptime: float
+    exptime: Array
     subsampling: int
 
 
@@ -151,7 +152,7 @@ def lens_stamps(
     shapes: tuple[Psf, ...],
     galaxy: GalaxyOnPixels | None,
     sky: Array,
-    exptime: float,
+    exptime: float | Array,
     readnoise: float,
     size: int,
     subsampling: int,
@@ -196,7 +197,7 @@ def lens_stamps(
         shapes=shapes,
         sky=sky,
         rms=rms,
-        exptime=exptime,
+        exptime=np.broadcast_to(exptime, n_epochs),
         subsampling=subsampling,
     )
 

@@ -177,15 +177,16 @@ def narrow_psf_image(psf: Psf, size: int, subsampling: int) -> Array:
     return narrow[n // 2 : n // 2 + n, n // 2 : n // 2 + n]
 
 
-def noise_of(model: Array, sky: Array, exptime: float, readnoise: float) -> tuple[Array, Array]:
+def noise_of(model: Array, sky: Array, exptime: float | Array, readnoise: float) -> tuple[Array, Array]:
     """Standard deviation of each pixel of the model (E, ...), and of an empty pixel (E,); e-/s.
 
     Args:
-        sky: (E,) e-/s/px; readnoise: e-.
+        sky: (E,) e-/s/px; exptime: s, or (E,); readnoise: e-.
     """
     empty = sky * exptime + readnoise**2
-    variance = model * exptime + empty.reshape(-1, *[1] * (model.ndim - 1))
-    return np.sqrt(variance) / exptime, np.sqrt(empty) / exptime
+    seconds = np.broadcast_to(exptime, sky.shape).reshape(-1, *[1] * (model.ndim - 1))
+    variance = model * seconds + empty.reshape(seconds.shape)
+    return np.sqrt(variance) / seconds, np.sqrt(empty) / exptime
 
 
 def observe(rng: np.random.Generator, model: Array, sky: Array, exptime: float, readnoise: float) -> Array:

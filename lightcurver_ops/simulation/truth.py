@@ -1,0 +1,153 @@
+"""What a season truly was: one row per frame, and everything behind it."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from pydantic import TypeAdapter
+
+from lightcurver_ops.errors import ConfigurationError
+
+from .exposures import Exposure, night_exposures, tangent_plane
+from .field import galaxy_on_pixels, make_sources
+from .lens import image_magnitudes
+from .options import SeasonOptions
+from .roi import RoiStamps, lens_stamps
+
+FRAMES = "truth.ecsv"
+SEASON = "truth.json"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of the frames written so far.
+
+    Attributes:
+        directory: with `raw/`, `catalogue.ecsv`, `truth.ecsv` and `truth.json`.
+        options: of the season; `lens.light_curves` are not kept in files (None after loading): the frames' table has
+            their magnitudes.
+        frames: one row per frame, by date: file, night, number, filter, mjd (UTC, mid-exposure), exptime (s),
+            transparency, seeing_arcsec (FWHM), sky (e-/s/px), zeropoint (magnitude of 1 e-/s in this frame), ra, dec
+            (of the frame's centre, degrees), and per image flux_<label> (e-/s at transparency 1) and mag_<label>.
+    """
+
+    directory: Path
+    options: SeasonOptions
+    frames: Table
+
+    def image_positions(self) -> dict[str, tuple[float, float]]:
+        """ICRS (ra, dec) in degrees by image label."""
+        lens = self.options.lens
+        sky = tangent_plane(*lens.center).wcs_pix2world(np.array(lens.offsets_arcsec), 0)
+        return {label: (float(ra), float(dec)) for label, (ra, dec) in zip(lens.labels, sky, strict=True)}
+
+    def sources(self) -> Table:
+        """All sources of the field, see `make_sources`."""
+        return make_sources(self.options)
+
+    def exposure(self, file: str) -> Exposure:
+        """Pointing, PSF and sky of a frame, by its file name."""
+        (row,) = self.frames[self.frames["file"] == file]
+        return night_exposures(self.options, int(row["night"]))[int(row["number"]) - 1]
+
+    def roi(self, size: int = 32, subsampling: int = 2, files: list[str] | None = None) -> RoiStamps:
+        """The noiseless cutouts around the lens that an ideal reduction would have, in e-/s at transparency 1.
+
+        What `expected_flux_errors` takes. Epochs in the order of `files` (default: all frames).
+        """
+        options, lens = self.options, self.options.lens
+        names = list(self.frames["file"]) if files is None else files
+        rows = [self.frames[self.frames["file"] == name][0] for name in names]
+        exposures = [self.exposure(name) for name in names]
+        centres = np.array([exposure.wcs.wcs_world2pix([lens.center], 0)[0] for exposure in exposures])
+        sky = tangent_plane(*lens.center).wcs_pix2world(np.array(lens.offsets_arcsec), 0)
+        places = np.array([exposure.wcs.wcs_world2pix(sky, 0) for exposure in exposures])
+        cell = np.floor(centres + (0.5 if size % 2 else 0.0)) + (0.0 if size % 2 else 0.5)
+        galaxy = None
+        if lens.galaxy is not None:
+            galaxy = galaxy_on_pixels(options, exposures[0], lens.galaxy)
+            galaxy = replace(galaxy, x=galaxy.x - centres[0, 0], y=galaxy.y - centres[0, 1])
+        transparency = np.array([exposure.transparency for exposure in exposures])
+        return lens_stamps(
+            positions=places[0] - centres[0],
+            translations=centres - cell,
+            flux=np.array([[row[f"flux_{label}"] for label in lens.labels] for row in rows]),
+            shapes=tuple(
+                exposure.psf_at(*centre[:, None]).of_source(0)
+                for exposure, centre in zip(exposures, centres, strict=True)
+            ),
+            galaxy=galaxy,
+            # A frame of transparency T, divided by T, has the noise of T times the exposure under 1 / T the sky.
+            sky=np.array([exposure.sky for exposure in exposures]) / transparency,
+            exptime=options.exptime * transparency,
+            readnoise=options.detector.readnoise,
+            size=size,
+            subsampling=subsampling,
+        )
+
+
+def frame_truth(options: SeasonOptions, exposure: Exposure) -> dict[str, Any]:
+    """The row of a frame."""
+    zeropoint = options.filter(exposure.filter).zeropoint
+    lens = options.lens
+    magnitudes = image_magnitudes(lens, options.seed, options.first_mjd, np.array([exposure.mjd]))[:, 0]
+    ra, dec = exposure.wcs.wcs.crval
+    row = {
+        "file": exposure.file,
+        "night": exposure.night,
+        "number": exposure.number,
+        "filter": exposure.filter,
+        "mjd": exposure.mjd,
+        "exptime": options.exptime,
+        "transparency": exposure.transparency,
+        "seeing_arcsec": exposure.seeing_arcsec,
+        "sky": exposure.sky,
+        "zeropoint": zeropoint + 2.5 * np.log10(exposure.transparency),
+        "ra": ra,
+        "dec": dec,
+    }
+    for label, magnitude in zip(lens.labels, magnitudes, strict=True):
+        row[f"flux_{label}"] = 10 ** (0.4 * (zeropoint - magnitude))
+        row[f"mag_{label}"] = magnitude
+    return row
+
+
+def load_truth(directory: str | Path) -> Truth:
+    """The truth of a season written by `simulate_season`.
+
+    Raises:
+        ConfigurationError: the directory holds none.
+    """
+    directory = Path(directory)
+    for name in (SEASON, FRAMES):
+        if not (directory / name).is_file():
+            raise ConfigurationError(
+                f"{directory} holds no simulated season ({name} is missing): simulate one there"
+            )
+    stored = json.loads((directory / SEASON).read_text())
+    options = TypeAdapter(SeasonOptions).validate_python(stored["options"])
+    return Truth(directory, options, Table.read(directory / FRAMES))
+
+
+def season_record(truth: Truth) -> dict[str, Any]:
+    """What `truth.json` holds: the options, and where the images and the galaxy are."""
+    galaxy = truth.options.lens.galaxy
+    record: dict[str, Any] = {
+        "options": options_record(truth.options),
+        "images": {label: {"ra": ra, "dec": dec} for label, (ra, dec) in truth.image_positions().items()},
+        "galaxy": None,
+    }
+    if galaxy is not None:
+        plane = tangent_plane(*truth.options.lens.center)
+        ra, dec = plane.wcs_pix2world([galaxy.offset_arcsec], 0)[0]
+        record["galaxy"] = {"ra": float(ra), "dec": float(dec), "magnitude": galaxy.magnitude}
+    return record
+
+
+def options_record(options: SeasonOptions) -> dict[str, Any]:
+    """The options as JSON types, without the callables."""
+    plain = replace(options, lens=replace(options.lens, light_curves=None))
+    return TypeAdapter(SeasonOptions).dump_python(plain, mode="json")
