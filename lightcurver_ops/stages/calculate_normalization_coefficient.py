@@ -1,0 +1,196 @@
+"""Stage 8: the relative throughput of the frames of each filter, from all their star fluxes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from lightcurver_ops.bookkeeping import ledger, photometry, stars
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.tables import normalization_coefficients, star_normalization
+from lightcurver_ops.errors import QualityGate
+from lightcurver_ops.stages.base import Run, Stage
+from lightcurver_ops.stages.reference_stars import stars_per_frame
+from lightcurver_ops.stages.star_photometry import StarPhotometry
+from lightcurver_ops.stages.usage import chi2_interval, usage_up_to_photometry, used_frames
+
+
+@dataclass(frozen=True)
+class FluxTable:
+    """Star fluxes of the frames of one filter; NaN where a star was not measured, or not well."""
+
+    frames: list[sa.Row]
+    star_ids: list[str]
+    flux: NDArray[np.float64]
+    """[S, E] e-/s"""
+    uncertainty: NDArray[np.float64]
+    """[S, E] e-/s"""
+
+
+def flux_tables(connection: sa.Connection, lens: Any) -> dict[str, FluxTable]:
+    """filter: fluxes of the stars of the normalization in the frames whose fluxes may be used."""
+    config = lens.config
+    selection = stars.current_selection(connection, lens.name)
+    if selection is None:
+        return {}
+    by_filter = used_frames(usage_up_to_photometry(connection, config))
+    every = [row for rows in by_filter.values() for row in rows]
+    wanted = {
+        (frame_id, star.gaia_id)
+        for frame_id, chosen in stars_per_frame(connection, config, "norm", every).items()
+        for star in chosen
+    }
+    order = [star.gaia_id for star in stars.stars_of(connection, lens.name, selection)]
+    measured = [
+        row for row in photometry.fluxes_of(connection, lens.name, selection) if (row.frame_id, row.star_gaia_id) in wanted
+    ]
+    low, high = chi2_interval([row.chi2 for row in measured], config.normalization.fluxes_fit_exclude_strategy)
+    good = [row for row in measured if low <= row.chi2 <= high and row.converged and row.flux > 0]
+    tables = {}
+    for filter_name, rows in by_filter.items():
+        column = {row.id: e for e, row in enumerate(rows)}
+        here = [row for row in good if row.frame_id in column]
+        seen = {row.star_gaia_id for row in here}
+        star_ids = [star for star in order if star in seen]
+        line = {star: s for s, star in enumerate(star_ids)}
+        flux = np.full((len(star_ids), len(rows)), np.nan)
+        uncertainty = flux.copy()
+        for row in here:
+            flux[line[row.star_gaia_id], column[row.frame_id]] = row.flux
+            uncertainty[line[row.star_gaia_id], column[row.frame_id]] = row.flux_uncertainty
+        tables[filter_name] = FluxTable(rows, star_ids, flux, uncertainty)
+    return tables
+
+
+def flux_inputs(connection: sa.Connection, lens: Any, stage: Stage) -> dict[str, str]:
+    """filter: hash of all fluxes that the joint stages of this filter read."""
+    measured = ledger.done_hashes(connection, lens.name, StarPhotometry.name)
+    by_filter = used_frames(usage_up_to_photometry(connection, lens.config))
+    return {
+        filter_name: stage.hash_inputs([(row.image_relpath, measured[row.image_relpath]) for row in rows])
+        for filter_name, rows in by_filter.items()
+    }
+
+
+class CalculateNormalizationCoefficient(Stage):
+    """One coefficient per frame."""
+
+    name = "calculate_normalization_coefficient"
+    title = "Normalization coefficients"
+    config_keys = (
+        "stars.stars_to_use_norm",
+        "stars.stars_to_exclude_norm",
+        "star_photometry.psf_fit_exclude_strategy",
+        "normalization",
+    )
+
+    def plan(self, connection: sa.Connection) -> dict[str, str]:
+        return flux_inputs(connection, self.lens, self)
+
+    def make(self, units: dict[str, str], run: Run) -> None:
+        from lightcurver_ops.numerics.normalization import normalization_coefficients as normalize
+
+        with reading(self.lens.engine) as connection:
+            tables = flux_tables(connection, self.lens)
+            selection = stars.current_selection(connection, self.lens.name)
+        assert selection is not None
+        for filter_name, inputs_hash in units.items():
+            table = tables[filter_name]
+            if not table.star_ids:
+                raise QualityGate(
+                    f"{self.lens.name}: no star of the normalization is measured well in any frame of filter "
+                    f"{filter_name}; look at the chi2 in star_flux_in_frame, loosen "
+                    "normalization.fluxes_fit_exclude_strategy, or choose other stars with stars.stars_to_use_norm",
+                    n_frames=len(table.frames),
+                )
+            result = normalize(table.flux, table.uncertainty)
+            run.note(f"{filter_name}: {len(table.star_ids)} stars, {len(table.frames)} frames")
+            if self.config.compute.diagnostics:
+                self._plot(filter_name, table, result, selection)
+            self._save(filter_name, table, result, selection, inputs_hash, run)
+
+    def _plot(self, filter_name: str, table: FluxTable, result: Any, selection: str) -> None:
+        from lightcurver_ops.diagnostics.normalization import plot_normalization
+
+        with reading(self.lens.engine) as connection:
+            names = {star.gaia_id: star.name for star in stars.stars_of(connection, self.lens.name, selection)}
+        plot_normalization(
+            self.lens.workdir / f"diagnostics/normalization_{safe(filter_name)}.png",
+            mjd=np.array([row.mjd for row in table.frames]),
+            names=[names[star] for star in table.star_ids],
+            normalized=table.flux / result.star_scale[:, None],
+            uncertainty=table.uncertainty / result.star_scale[:, None],
+            coefficient=result.coefficient,
+            coefficient_uncertainty=result.coefficient_uncertainty,
+            scatter=result.star_scatter,
+        )
+
+    def _save(
+        self, filter_name: str, table: FluxTable, result: Any, selection: str, inputs_hash: str, run: Run
+    ) -> None:
+        made = ledger.provenance(inputs_hash)
+        rows = [
+            {
+                "frame_id": row.id,
+                "combined_footprint_hash": selection,
+                "coefficient": float(result.coefficient[e]),
+                "coefficient_uncertainty": float(result.coefficient_uncertainty[e]),
+                "standard_error": float(result.standard_error[e]),
+                "n_stars": int(result.n_stars[e]),
+                **made,
+            }
+            for e, row in enumerate(table.frames)
+            if np.isfinite(result.coefficient[e])
+        ]
+        star_rows = [
+            {
+                "lens": self.lens.name,
+                "combined_footprint_hash": selection,
+                "filter": filter_name,
+                "star_gaia_id": star,
+                "scale": finite(result.star_scale[s]),
+                "scatter": finite(result.star_scatter[s]),
+                "weight": finite(result.star_weight[s]),
+                **made,
+            }
+            for s, star in enumerate(table.star_ids)
+        ]
+
+        def write(connection: sa.Connection) -> None:
+            frame_ids = list(frame_ids_of_filter(connection, self.lens.name, filter_name))
+            photometry.replace_rows(connection, normalization_coefficients, rows, frame_ids, selection)
+            connection.execute(
+                sa.delete(star_normalization).where(
+                    star_normalization.c.lens == self.lens.name,
+                    star_normalization.c.combined_footprint_hash == selection,
+                    star_normalization.c.filter == filter_name,
+                )
+            )
+            connection.execute(sa.insert(star_normalization), star_rows)
+
+        run.done(filter_name, inputs_hash, write)
+
+
+def frame_ids_of_filter(connection: sa.Connection, lens: str, filter_name: str) -> list[int]:
+    """All frames of a filter, used or not: rows of frames that fell out must go, too."""
+    from lightcurver_ops.bookkeeping.frames import all_frames
+
+    return [row.id for row in all_frames(connection, lens) if row.filter == filter_name]
+
+
+def finite(value: float) -> float | None:
+    """A number for the database; None where it is not known."""
+    return float(value) if np.isfinite(value) else None
+
+
+def safe(name: str) -> str:
+    """A label as part of a file name."""
+    return "".join(character if character.isalnum() or character in "+-." else "_" for character in name)
+
+
+def prepared_path(config: Any, filter_name: str, suffix: str = ".h5") -> Path:
+    """The products of a filter: <workdir>/prepared_roi_cutouts/<roi>_<filter><suffix>."""
+    return config.workdir / "prepared_roi_cutouts" / f"{safe(config.roi_name)}_{safe(filter_name)}{suffix}"

@@ -1,0 +1,143 @@
+"""The files of stage 11: light curves per epoch and per night, astrometry, high-resolution images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcurver_ops.config import LensConfig
+from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
+
+Columns = dict[str, NDArray]
+
+
+def epoch_columns(
+    labels: list[str],
+    flux: NDArray[np.float64],
+    uncertainty: NDArray[np.float64],
+    zeropoint: float,
+    common: Columns,
+) -> Columns:
+    """The columns of the table per epoch: the common ones, then flux and magnitude of each image."""
+    from lightcurver_ops.numerics.nights import magnitudes
+
+    columns = dict(common)
+    mags = magnitudes(flux, uncertainty, zeropoint)
+    for j, label in enumerate(labels):
+        columns |= {
+            f"{label}_flux": flux[:, j],
+            f"{label}_d_flux": uncertainty[:, j],
+            f"{label}_mag": mags.mag[:, j],
+            f"{label}_d_mag": mags.d_mag[:, j],
+            f"{label}_d_mag_down": mags.d_mag_down[:, j],
+            f"{label}_d_mag_up": mags.d_mag_up[:, j],
+        }
+    return columns
+
+
+def night_columns(
+    labels: list[str],
+    flux: NDArray[np.float64],
+    uncertainty: NDArray[np.float64],
+    zeropoint: float,
+    common: Columns,
+) -> Columns:
+    """The columns of the table per night; ``common`` are epoch columns to be averaged, mjd among them."""
+    from lightcurver_ops.numerics.nights import POGSON, combine_nights, magnitudes
+
+    nights = combine_nights(flux, uncertainty, common["mjd"])
+    columns: Columns = {"mjd": nights.mjd, "scatter_mjd": nights.scatter_mjd}
+    columns |= {name: nights.mean_of(values) for name, values in common.items() if name not in ("mjd", "frame_id")}
+    mags = magnitudes(nights.flux, nights.d_flux, zeropoint)
+    for j, label in enumerate(labels):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scatter_mag = POGSON * nights.scatter_flux[:, j] / nights.flux[:, j]
+        columns |= {
+            f"{label}_flux": nights.flux[:, j],
+            f"{label}_d_flux": nights.d_flux[:, j],
+            f"{label}_scatter_flux": nights.scatter_flux[:, j],
+            f"{label}_count_flux": nights.count[:, j],
+            f"{label}_mag": mags.mag[:, j],
+            f"{label}_d_mag": mags.d_mag[:, j],
+            f"{label}_d_mag_down": mags.d_mag_down[:, j],
+            f"{label}_d_mag_up": mags.d_mag_up[:, j],
+            f"{label}_scatter_mag": np.where(np.isfinite(mags.mag[:, j]), scatter_mag, np.nan),
+        }
+    return columns
+
+
+def write_light_curves(
+    config: LensConfig,
+    filter_name: str,
+    labels: list[str],
+    prepared: Any,
+    fit: Any,
+    uncertainty: NDArray[np.float64],
+) -> tuple[Columns, Columns]:
+    """Write both tables; returns their columns."""
+    from lightcurver_ops.storage.tables import write_table
+
+    count = len(prepared.mjd)
+    common = {
+        "frame_id": prepared.frame_id,
+        "mjd": prepared.mjd,
+        "zeropoint": np.full(count, float(prepared.global_zeropoint)),
+        "reduced_chi2": fit.chi2,
+        "seeing": prepared.seeing,
+        "sky_level_electron_per_second": prepared.sky_level_electron_per_second,
+    }
+    zeropoint = float(prepared.global_zeropoint)
+    epochs = epoch_columns(labels, fit.flux, uncertainty, zeropoint, common)
+    nights = night_columns(labels, fit.flux, uncertainty, zeropoint, common)
+    write_table(prepared_path(config, filter_name, "_photometry_per_epoch.csv"), epochs)
+    write_table(prepared_path(config, filter_name, "_photometry_per_night.csv"), nights)
+    return epochs, nights
+
+
+def write_scene(
+    config: LensConfig, filter_name: str, labels: list[str], prepared: Any, fit: Any, reference: Any
+) -> None:
+    """Write astrometry, the high-resolution model and the background."""
+    from astropy.wcs import WCS
+
+    from lightcurver_ops.numerics.roi.render import high_resolution_sources
+    from lightcurver_ops.storage import images
+
+    wcs = WCS(reference)
+    size = prepared.data.shape[1]
+    x0, y0 = wcs.world_to_pixel_values(config.roi.ra, config.roi.dec)
+    ra, dec = wcs.pixel_to_world_values(x0 + fit.positions[:, 0], y0 + fit.positions[:, 1])
+    arcsec = float(np.median(prepared.pixel_scale))
+    astrometry = {
+        label: {
+            "ra": float(ra[j]),
+            "dec": float(dec[j]),
+            "x_pixels": float(fit.positions[j, 0]),
+            "y_pixels": float(fit.positions[j, 1]),
+            "uncertainty_arcsec": [float(value * arcsec) for value in fit.positions_uncertainty[j]],
+        }
+        for j, label in enumerate(labels)
+    }
+    base = prepared_path(config, filter_name)
+    images.write_astrometry(_with(base, "_astrometry.json"), astrometry)
+    # The scene is centred on the ROI, the grid on the stamp: the WCS moves by the difference.
+    header = wcs.deepcopy()
+    header.wcs.crpix += (size - 1) / 2 - np.array([float(x0), float(y0)])
+    mean = np.nanmean(fit.flux, axis=0) if len(labels) else np.zeros(0)
+    sources = high_resolution_sources(fit.positions, mean, size, prepared.subsampling_factor)
+    zeropoint = float(prepared.global_zeropoint)
+    images.write_high_resolution(
+        _with(base, "_background.fits"), fit.background, header, prepared.subsampling_factor, zeropoint
+    )
+    images.write_high_resolution(
+        _with(base, "_high_res_model.fits"),
+        fit.background + sources,
+        header,
+        prepared.subsampling_factor,
+        zeropoint,
+    )
+
+
+def _with(base: Path, ending: str) -> Path:
+    return base.with_name(base.name.removesuffix(".h5") + ending)

@@ -1,0 +1,36 @@
+"""Pan-STARRS magnitudes of the reference stars."""
+
+import numpy as np
+import sqlalchemy as sa
+
+from lightcurver_ops.config import LensConfig
+
+
+def panstarrs_magnitudes(
+    config: LensConfig, chosen: list[sa.Row], band: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes [S] and their errors [S] in a ``*_panstarrs`` band; NaN where Pan-STARRS has no single source.
+
+    Raises:
+        TemporaryFailure: VizieR does not answer.
+        ConfigurationError: the field lies outside the survey.
+    """
+    from lightcurver_ops.catalogs import panstarrs
+    from lightcurver_ops.catalogs.motion import positions_at
+    from lightcurver_ops.catalogs.regions import Disk
+    from lightcurver_ops.numerics.synthetic_magnitudes import panstarrs_band
+
+    if not chosen:
+        return np.zeros(0), np.zeros(0)
+
+    def column(name: str) -> np.ndarray:
+        return np.array([np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen])
+
+    radius = max(star.distance_to_roi_arcsec for star in chosen) / 3600 + 0.01
+    table = panstarrs.PanstarrsCatalog().query(Disk(config.roi.ra, config.roi.dec, radius))
+    mjd = 51544.5 + (panstarrs.EPOCH - 2000.0) * 365.25
+    ra, dec = positions_at(
+        column("ra"), column("dec"), column("pmra"), column("pmdec"), column("ref_epoch"), mjd
+    )
+    magnitude = panstarrs_band(band, panstarrs.match(table, ra, dec))
+    return magnitude, np.full(len(chosen), np.nan)

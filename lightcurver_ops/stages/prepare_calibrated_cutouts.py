@@ -1,0 +1,108 @@
+"""Stage 10: the calibrated cutouts of the ROI of each filter, in one file."""
+
+import numpy as np
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping import ledger, photometry, stars
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.errors import QualityGate
+from lightcurver_ops.stages.base import Run, Stage, joined
+from lightcurver_ops.stages.calculate_absolute_zeropoints import CalculateAbsoluteZeropoints
+from lightcurver_ops.stages.calculate_normalization_coefficient import (
+    CalculateNormalizationCoefficient,
+    prepared_path,
+)
+from lightcurver_ops.stages.psf_modeling import PsfModeling
+from lightcurver_ops.stages.stamp_extraction import ROI
+from lightcurver_ops.stages.stamps import read_stamps
+from lightcurver_ops.stages.usage import usage, used_frames
+
+
+class PrepareCalibratedCutouts(Stage):
+    """Divides the ROI's cutouts by the coefficients and puts all that a model needs beside them."""
+
+    name = "prepare_calibrated_cutouts"
+    title = "Calibrated cutouts of the ROI"
+    config_keys = (
+        "roi.name",
+        "star_photometry.psf_fit_exclude_strategy",
+        "roi_model.constraints_on_frame_columns",
+        "roi_model.constraints_on_normalization_coefficient",
+    )
+
+    def plan(self, connection: sa.Connection) -> dict[str, str]:
+        coefficients = ledger.done_hashes(connection, self.lens.name, CalculateNormalizationCoefficient.name)
+        zeropoints = ledger.done_hashes(connection, self.lens.name, CalculateAbsoluteZeropoints.name)
+        modeled = ledger.done_hashes(connection, self.lens.name, PsfModeling.name)
+        by_filter = used_frames(usage(connection, self.config))
+        return {
+            filter_name: self.hash_inputs(
+                coefficients[filter_name],
+                zeropoints[filter_name],
+                [(row.image_relpath, modeled[row.image_relpath]) for row in rows],
+            )
+            for filter_name, rows in by_filter.items()
+            if filter_name in coefficients and filter_name in zeropoints
+        }
+
+    def check(self, connection: sa.Connection) -> None:
+        """At least one frame must be left, once there are frames at all."""
+        usages = usage(connection, self.config)
+        if usages and not used_frames(usages):
+            reasons: dict[str, int] = {}
+            for item in usages:
+                reasons[item.reason or ""] = reasons.get(item.reason or "", 0) + 1
+            counted = [f"{count} x {reason}" for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1])]
+            raise QualityGate(
+                f"{self.lens.name}: none of its {len(usages)} frames can be used: {joined(counted, 5)}",
+                n_frames=len(usages),
+            )
+
+    def make(self, units: dict[str, str], run: Run) -> None:
+        from lightcurver_ops.numerics.noise import inflate_masked
+        from lightcurver_ops.numerics.zeropoints import global_zero_point
+        from lightcurver_ops.storage import prepared as prepared_files
+        from lightcurver_ops.storage import regions as region_files
+        from lightcurver_ops.stages.stamp_extraction import regions_path
+
+        workdir, size = self.lens.workdir, self.config.cutouts.stamp_size_ROI
+        with reading(self.lens.engine) as connection:
+            by_filter = used_frames(usage(connection, self.config))
+            selection = stars.current_selection(connection, self.lens.name)
+            assert selection is not None
+            psfs = photometry.psfs_of(connection, self.lens.name, selection)
+            coefficients = photometry.coefficients_of(connection, self.lens.name, selection)
+            zeropoints = photometry.zeropoints_of(connection, self.lens.name, selection)
+        for filter_name, inputs_hash in units.items():
+            rows = by_filter[filter_name]
+            names = [row.image_relpath for row in rows]
+            stack = read_stamps(workdir, names, [[ROI]] * len(rows), size, 1)
+            stored = [region_files.read_psf(workdir / psfs[row.id].psf_relpath) for row in rows]
+            headers = [region_files.read_regions(regions_path(workdir, name), [ROI])[0].wcs for name in names]
+            coefficient = np.array([coefficients[row.id].coefficient for row in rows])
+            error = np.array([coefficients[row.id].standard_error for row in rows])
+            zeropoint = np.array([zeropoints[row.id].zeropoint if row.id in zeropoints else np.nan for row in rows])
+            calibrated = global_zero_point(zeropoint, coefficient)
+            scale = coefficient[:, None, None]
+            prepared = prepared_files.PreparedCutouts(
+                frame_id=np.array([row.id for row in rows]),
+                data=stack.data[:, 0] / scale,
+                noisemap=inflate_masked(stack.noise[:, 0] / scale, stack.good[:, 0]),
+                psf=np.array([psf.narrow_psf for psf in stored]),
+                full_psf=np.array([psf.full_psf for psf in stored]),
+                seeing=np.array([row.seeing_arcseconds for row in rows]),
+                sky_level_electron_per_second=np.array([row.sky_level_electron_per_second for row in rows]),
+                mjd=np.array([row.mjd for row in rows]),
+                global_zeropoint=calibrated.zeropoint,
+                global_zeropoint_scatter=calibrated.scatter,
+                coefficient=coefficient,
+                relative_normalization_error=error / coefficient,
+                wcs=headers,
+                roi_position=stack.expected[:, 0],
+                pixel_scale=np.array([row.pixel_scale for row in rows]),
+                subsampling_factor=psfs[rows[0].id].subsampling_factor,
+                angle_to_north=np.array([row.angle_to_north for row in rows]),
+            )
+            prepared_files.write_prepared(prepared_path(self.config, filter_name), prepared)
+            run.note(f"{filter_name}: {len(rows)} frames")
+            run.done(filter_name, inputs_hash)

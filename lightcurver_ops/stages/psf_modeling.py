@@ -1,0 +1,163 @@
+"""Stage 6: the PSF of each frame from the stamps of its stars."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping import ledger, stars
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.tables import PSFs
+from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.stages.base import Run, Stage
+from lightcurver_ops.stages.reference_stars import frames_with, stars_per_frame
+from lightcurver_ops.stages.stamp_extraction import StampExtraction
+from lightcurver_ops.stages.stamps import read_stamps
+
+
+class PsfModeling(Stage):
+    """Fits the PSFs, a batch of frames at a time."""
+
+    name = "psf_modeling"
+    title = "PSF of each frame"
+    config_keys = ("psf",)
+    frame_wise = True
+
+    def plan(self, connection: sa.Connection) -> dict[str, str]:
+        cut = ledger.done_hashes(connection, self.lens.name, StampExtraction.name)
+        rows = frames_with(connection, self.lens.name, cut)
+        chosen = stars_per_frame(connection, self.config, "psf", rows)
+        return {
+            row.image_relpath: self.hash_inputs(
+                cut[row.image_relpath], [star.gaia_id for star in chosen.get(row.id, [])]
+            )
+            for row in rows
+        }
+
+    def make(self, units: dict[str, str], run: Run) -> None:
+        with reading(self.lens.engine) as connection:
+            cut = ledger.done_hashes(connection, self.lens.name, StampExtraction.name)
+            rows = [row for row in frames_with(connection, self.lens.name, cut) if row.image_relpath in units]
+            chosen = stars_per_frame(connection, self.config, "psf", rows)
+            selection = stars.current_selection(connection, self.lens.name)
+        assert selection is not None
+        n_slots = max((len(names) for names in chosen.values()), default=0)
+        batch = self.config.compute.psf_batch
+        for start in range(0, len(rows), batch):
+            self._make_batch(rows[start : start + batch], chosen, n_slots, selection, units, run)
+
+    def _make_batch(
+        self,
+        rows: list[sa.Row],
+        chosen: dict[int, list[sa.Row]],
+        n_slots: int,
+        selection: str,
+        units: dict[str, str],
+        run: Run,
+    ) -> None:
+        from lightcurver_ops.numerics.psf.fit import enable_compilation_cache, fit_psfs
+
+        settings, size = self.config.psf, self.config.cutouts.stamp_size_stars
+        ready = []
+        for row in rows:
+            if chosen[row.id]:
+                ready.append(row)
+            else:
+                error = BadFrame(f"{row.image_relpath}: no star for the PSF lies in this frame")
+                run.quarantine(row.image_relpath, units[row.image_relpath], error, self._without_psf(row, selection))
+        if not ready:
+            return
+        enable_compilation_cache()
+        stack = read_stamps(
+            self.lens.workdir,
+            [row.image_relpath for row in ready],
+            [[star.gaia_id for star in chosen[row.id]] for row in ready],
+            size,
+            n_slots,
+        )
+        fits = fit_psfs(
+            stack.data,
+            stack.noise,
+            stack.good,
+            subsampling=settings.subsampling_factor,
+            solver=settings.solver,
+            field_distortion=settings.field_distortion,
+            stamp_coordinates=np.nan_to_num(stack.centre) if settings.field_distortion else None,
+            n_iter_analytic=settings.n_iter_analytic,
+            n_iter_pixels=settings.n_iter_pixels,
+            fwhm_guess=np.array([row.seeing_pixels for row in ready]),
+        )
+        for f, row in enumerate(ready):
+            self._save(f, row, fits, stack, chosen[row.id], selection, units[row.image_relpath], run)
+
+    def _save(
+        self,
+        f: int,
+        row: sa.Row,
+        fits: Any,
+        stack: Any,
+        chosen: list[sa.Row],
+        selection: str,
+        inputs_hash: str,
+        run: Run,
+    ) -> None:
+        from lightcurver_ops.storage import regions as region_files
+
+        unit = row.image_relpath
+        if not np.isfinite(fits.chi2[f]):
+            error = BadFrame(f"{unit}: the PSF cannot be fitted: {fits.status[f]}")
+            run.quarantine(unit, inputs_hash, error, self._without_psf(row, selection))
+            return
+        relpath = psf_relpath(unit)
+        region_files.write_psf(
+            self.lens.workdir / relpath, narrow_psf=fits.narrow_psf[f], full_psf=fits.full_psf[f]
+        )
+        used = [star.name for star, is_used in zip(chosen, fits.used[f]) if is_used]
+        if self.config.compute.diagnostics:
+            from lightcurver_ops.diagnostics.psf import plot_psf
+
+            plot_psf(
+                self.lens.workdir / f"diagnostics/psf/{Path(unit).stem}.png",
+                title=f"{Path(unit).stem}  chi2 {fits.chi2[f]:.2f}",
+                names=[star.name for star in chosen],
+                data=stack.data[f, : len(chosen)],
+                noise=stack.noise[f, : len(chosen)],
+                good=fits.good[f, : len(chosen)],
+                residuals=fits.residuals[f, : len(chosen)],
+                chi2=fits.chi2_stars[f, : len(chosen)],
+                narrow_psf=fits.narrow_psf[f],
+                full_psf=fits.full_psf[f],
+                loss_history=fits.loss_history[f],
+            )
+        values = {
+            "frame_id": row.id,
+            "combined_footprint_hash": selection,
+            "psf_ref": "".join(used) if all(len(name) == 1 for name in used) else " ".join(used),
+            "chi2": float(fits.chi2[f]),
+            "subsampling_factor": self.config.psf.subsampling_factor,
+            "relative_loss_differential": float(fits.relative_loss_differential[f]),
+            "fwhm_moffat_arcseconds": float(fits.fwhm_moffat_pixels[f] * row.pixel_scale),
+            "enclosed_fraction": float(fits.enclosed_fraction[f]),
+            "elongation": float(fits.elongation[f]),
+            "n_stars": len(used),
+            "n_iter": int(fits.n_iter[f]),
+            "converged": bool(fits.converged[f]),
+            "status": fits.status[f],
+            "psf_relpath": relpath,
+            **ledger.provenance(inputs_hash),
+        }
+        run.done(unit, inputs_hash, lambda connection: ledger.upsert(connection, PSFs, [values]))
+
+    def _without_psf(self, row: sa.Row, selection: str):
+        def write(connection: sa.Connection) -> None:
+            connection.execute(
+                sa.delete(PSFs).where(PSFs.c.frame_id == row.id, PSFs.c.combined_footprint_hash == selection)
+            )
+
+        return write
+
+
+def psf_relpath(image_relpath: str) -> str:
+    """The file with the PSF of a frame, relative to the workdir."""
+    return f"psfs/{Path(image_relpath).stem}.h5"

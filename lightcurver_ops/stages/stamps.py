@@ -1,0 +1,59 @@
+"""Stamps of several frames as arrays of one shape, absent stars padded with no good pixel."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcurver_ops.stages.stamp_extraction import regions_path
+
+
+@dataclass(frozen=True)
+class StampStack:
+    """Stamps of S stars in F frames."""
+
+    data: NDArray[np.float64]
+    """[F, S, n, n] e-/s; 0 where a star is absent."""
+    noise: NDArray[np.float64]
+    """[F, S, n, n] e-/s; 1 where a star is absent."""
+    good: NDArray[np.bool_]
+    """[F, S, n, n] pixels to use."""
+    centre: NDArray[np.float64]
+    """[F, S, 2] x, y in the frame of the stamp's centre (n - 1) / 2, px; NaN where a star is absent."""
+    expected: NDArray[np.float64]
+    """[F, S, 2] x, y of the star by the WCS, relative to the stamp's centre, px."""
+    present: NDArray[np.bool_]
+    """[F, S]"""
+
+
+def read_stamps(workdir: Path, units: list[str], objects: list[list[str]], size: int, n_slots: int) -> StampStack:
+    """Read the stamps of some objects of each frame.
+
+    Args:
+        workdir: of the lens.
+        units: [F] image_relpath of the frames.
+        objects: [F] names of at most ``n_slots`` objects of each frame.
+        size: side n of the stamps, px.
+        n_slots: S, the same for all frames.
+    """
+    from lightcurver_ops.storage import regions as region_files
+
+    shape = (len(units), n_slots)
+    stack = StampStack(
+        np.zeros((*shape, size, size)),
+        np.ones((*shape, size, size)),
+        np.zeros((*shape, size, size), dtype=bool),
+        np.full((*shape, 2), np.nan),
+        np.zeros((*shape, 2)),
+        np.zeros(shape, dtype=bool),
+    )
+    for f, (unit, names) in enumerate(zip(units, objects, strict=True)):
+        for s, stamp in enumerate(region_files.read_regions(regions_path(workdir, unit), names)):
+            stack.good[f, s] = stamp.good
+            stack.data[f, s] = np.where(stamp.good, stamp.data, 0.0)
+            stack.noise[f, s] = np.where(stamp.good, stamp.noise, 1.0)
+            stack.centre[f, s] = np.add(stamp.corner, (size - 1) / 2)
+            stack.expected[f, s] = np.subtract(stamp.position, stack.centre[f, s])
+            stack.present[f, s] = True
+    return stack

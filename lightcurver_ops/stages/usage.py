@@ -1,0 +1,169 @@
+"""Which frames take part in the light curve, and for each that does not, the one reason why."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping import frames, ledger, photometry, stars
+from lightcurver_ops.config import LensConfig
+from lightcurver_ops.config.sections import Exclusion
+from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.stages.psf_modeling import PsfModeling
+from lightcurver_ops.stages.stamp_extraction import StampExtraction
+from lightcurver_ops.stages.star_photometry import StarPhotometry
+
+Reason = str | None
+
+
+@dataclass(frozen=True)
+class FrameUsage:
+    """A frame and why it is not used; None: it is."""
+
+    frame: sa.Row
+    reason: Reason
+
+
+def usage_up_to_photometry(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
+    """For each frame, whether its star fluxes may enter the normalization."""
+    return _apply(connection, config, [_frame_reason, *_product_reasons(connection, config)])
+
+
+def usage(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
+    """For each frame, whether it enters the light curve.
+
+    Raises:
+        ConfigurationError: a constraint on a column that the frames table lacks.
+    """
+    return _apply(
+        connection,
+        config,
+        [
+            _frame_reason,
+            *_product_reasons(connection, config),
+            _coefficient_reason(connection, config),
+            _column_reason(config),
+        ],
+    )
+
+
+def _apply(
+    connection: sa.Connection, config: LensConfig, rules: list[Callable[[sa.Row], Reason]]
+) -> list[FrameUsage]:
+    return [
+        FrameUsage(row, next((reason for rule in rules if (reason := rule(row))), None))
+        for row in frames.all_frames(connection, config.name)
+    ]
+
+
+def _frame_reason(row: sa.Row) -> Reason:
+    if row.eliminated:
+        return f"eliminated by {row.eliminated_by}: {row.comment or 'no comment'}"
+    if not row.plate_solved:
+        return row.comment or "not plate solved yet"
+    if not row.roi_in_footprint:
+        return "the ROI lies outside the frame"
+    return None
+
+
+def _product_reasons(connection: sa.Connection, config: LensConfig) -> list[Callable[[sa.Row], Reason]]:
+    def made_by(stage: str, what: str) -> Callable[[sa.Row], Reason]:
+        known = ledger.products_of(connection, config.name, stage)
+
+        def reason(row: sa.Row) -> Reason:
+            product = known.get(row.image_relpath)
+            if product is None:
+                return f"{what} not made yet"
+            return None if product.status == ledger.DONE else f"{stage}: {product.reason}"
+
+        return reason
+
+    return [
+        made_by(StampExtraction.name, "cutouts"),
+        made_by(PsfModeling.name, "PSF"),
+        _psf_chi2_reason(connection, config),
+        made_by(StarPhotometry.name, "star fluxes"),
+    ]
+
+
+def _psf_chi2_reason(connection: sa.Connection, config: LensConfig) -> Callable[[sa.Row], Reason]:
+    rule = config.star_photometry.psf_fit_exclude_strategy
+    selection = stars.current_selection(connection, config.name)
+    if rule is None or selection is None:
+        return lambda _row: None
+    usable = {row.id for row in frames.usable_frames(connection, config.name)}
+    chi2 = {
+        frame_id: psf.chi2
+        for frame_id, psf in photometry.psfs_of(connection, config.name, selection).items()
+        if frame_id in usable
+    }
+    low, high = chi2_interval(list(chi2.values()), rule)
+
+    def reason(row: sa.Row) -> Reason:
+        value = chi2.get(row.id)
+        if value is None or low <= value <= high:
+            return None
+        return (
+            f"the PSF fits badly: reduced chi2 {value:.2f} outside {low:.2f} to {high:.2f} "
+            "(star_photometry.psf_fit_exclude_strategy)"
+        )
+
+    return reason
+
+
+def chi2_interval(chi2: list[float], rule: Exclusion | None) -> tuple[float, float]:
+    """The range of chi2 that a rule of the configuration accepts."""
+    from lightcurver_ops.numerics.quality import chi2_bounds
+
+    return chi2_bounds(chi2, rule.model_dump(exclude_none=True) if rule else None)
+
+
+def _coefficient_reason(connection: sa.Connection, config: LensConfig) -> Callable[[sa.Row], Reason]:
+    selection = stars.current_selection(connection, config.name)
+    known = photometry.coefficients_of(connection, config.name, selection) if selection else {}
+    bounds = config.roi_model.constraints_on_normalization_coefficient
+
+    def reason(row: sa.Row) -> Reason:
+        coefficient = known.get(row.id)
+        if coefficient is None:
+            return "no normalization coefficient: no star of the normalization was measured well in this frame"
+        if bounds and not bounds[0] <= coefficient.coefficient <= bounds[1]:
+            return (
+                f"normalization coefficient {coefficient.coefficient:.3f} outside {bounds[0]:g} to {bounds[1]:g} "
+                "(roi_model.constraints_on_normalization_coefficient)"
+            )
+        return None
+
+    return reason
+
+
+def _column_reason(config: LensConfig) -> Callable[[sa.Row], Reason]:
+    from lightcurver_ops.bookkeeping.tables import frames as table
+
+    constraints = config.roi_model.constraints_on_frame_columns
+    for column in constraints:
+        if column not in table.columns:
+            raise ConfigurationError(
+                f"roi_model.constraints_on_frame_columns: the frames table has no column '{column}'; it has "
+                f"{', '.join(table.columns.keys())}"
+            )
+
+    def reason(row: sa.Row) -> Reason:
+        for column, (low, high) in constraints.items():
+            value = getattr(row, column)
+            if value is None:
+                return f"{column} is unknown, and roi_model.constraints_on_frame_columns wants {low:g} to {high:g}"
+            if not low <= value <= high:
+                return f"{column} = {value:.4g} outside {low:g} to {high:g} (roi_model.constraints_on_frame_columns)"
+        return None
+
+    return reason
+
+
+def used_frames(usages: list[FrameUsage]) -> dict[str, list[sa.Row]]:
+    """filter: the frames that are used, by time."""
+    result: dict[str, list[sa.Row]] = {}
+    for item in usages:
+        if item.reason is None:
+            result.setdefault(item.frame.filter, []).append(item.frame)
+    return dict(sorted(result.items()))
