@@ -17,7 +17,8 @@ def image_magnitudes(lens: LensOptions, seed: int, first_mjd: float, mjd: Array)
     night whatever the times asked for. Delays up to 1000 days.
     """
     if lens.light_curves is not None:
-        return np.stack([np.asarray(curve(mjd), float) for curve in lens.light_curves])
+        curves = [np.asarray(curve(mjd), float) for curve in lens.light_curves]
+        return np.array(curves).reshape(len(lens.labels), mjd.size)
     start = first_mjd - BEFORE
     steps = int((max(mjd.max(), first_mjd) - start) / STEP) + 2
     grid = start + STEP * np.arange(steps)
@@ -26,7 +27,7 @@ def image_magnitudes(lens: LensOptions, seed: int, first_mjd: float, mjd: Array)
     for j, (mean, delay) in enumerate(zip(lens.magnitudes, lens.delays_days, strict=True)):
         own = damped_random_walk(steps, lens.microlensing_mag, 5 * lens.timescale_days, _seed(seed, j + 1))
         curves.append(mean + np.interp(mjd - delay, grid, quasar) + np.interp(mjd, grid, own))
-    return np.stack(curves)
+    return np.array(curves).reshape(len(lens.labels), mjd.size)
 
 
 def damped_random_walk(steps: int, deviation: float, timescale: float, seed: np.random.SeedSequence) -> Array:

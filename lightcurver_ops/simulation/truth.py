@@ -41,7 +41,8 @@ class Truth:
     def image_positions(self) -> dict[str, tuple[float, float]]:
         """ICRS (ra, dec) in degrees by image label."""
         lens = self.options.lens
-        sky = tangent_plane(*lens.center).wcs_pix2world(np.array(lens.offsets_arcsec), 0)
+        offsets = np.array(lens.offsets_arcsec).reshape(-1, 2)
+        sky = tangent_plane(*lens.center).wcs_pix2world(offsets, 0)
         return {label: (float(ra), float(dec)) for label, (ra, dec) in zip(lens.labels, sky, strict=True)}
 
     def sources(self) -> Table:
@@ -63,7 +64,7 @@ class Truth:
         rows = [self.frames[self.frames["file"] == name][0] for name in names]
         exposures = [self.exposure(name) for name in names]
         centres = np.array([exposure.wcs.wcs_world2pix([lens.center], 0)[0] for exposure in exposures])
-        sky = tangent_plane(*lens.center).wcs_pix2world(np.array(lens.offsets_arcsec), 0)
+        sky = np.array(list(self.image_positions().values()))
         places = np.array([exposure.wcs.wcs_world2pix(sky, 0) for exposure in exposures])
         cell = np.floor(centres + (0.5 if size % 2 else 0.0)) + (0.0 if size % 2 else 0.5)
         galaxy = None
