@@ -1,4 +1,16 @@
-"""A synthetic observatory: raw frames, a catalogue and the truth, all from one seed."""
+"""A synthetic observatory: raw frames, a catalogue and the truth, all from one seed.
+
+A season on disk, for the pipeline and for whoever tunes a configuration::
+
+    from lightcurver_ops.simulation import SeasonOptions, expected_flux_errors, simulate_season
+
+    truth = simulate_season(SeasonOptions(seed=3, n_nights=10), "season")  # raw/, catalogue.ecsv, truth.*
+    truth.frames["mjd", "transparency", "flux_A"]  # what each frame truly was
+    expected_flux_errors(truth.roi())  # the photon-noise limit of each image in each frame, e-/s
+
+`star_stamps` and `roi_stamps` give the inputs of the numerics in memory, with their truth; `faults` makes bad frames
+from good ones.
+"""
 
 from .bounds import expected_flux_errors
 from .detector import Detector

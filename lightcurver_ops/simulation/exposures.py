@@ -86,7 +86,7 @@ def night_exposures(options: SeasonOptions, night: int) -> list[Exposure]:
             Exposure(
                 night=night,
                 number=index + 1,
-                file=f"{options.name}_{name}_{int(start)}_{index + 1:03d}.fits",
+                file=f"{options.name}_{name}_{options.day(night)}_{index + 1:03d}.fits",
                 filter=name,
                 mjd_start=start,
                 mjd=start + options.exptime / 86400 / 2,
@@ -135,8 +135,7 @@ def _culmination(options: SeasonOptions, night: int) -> float:
 
     Mean sidereal time: Meeus 1998, Astronomical Algorithms, eq. 12.4, its linear part.
     """
-    day = np.floor(options.first_mjd + night * options.night_gap_days)
-    midnight = day + (-options.longitude / 360) % 1
+    midnight = options.day(night) + (-options.longitude / 360) % 1
     sidereal = 280.46061837 + 360.98564736629 * (midnight - 51544.5) + options.longitude
     hour_angle = (sidereal - options.lens.center[0] + 180) % 360 - 180
     return float(midnight + np.clip(-hour_angle / 360.98564736629, -HALF_NIGHT, HALF_NIGHT))

@@ -96,24 +96,34 @@ def star_magnitudes(options: SeasonOptions, sources: Table, name: str, mjd: floa
     return np.where(is_star, magnitudes, np.nan)
 
 
-def expected_rate(options: SeasonOptions, sources: Table, exposure: Exposure) -> Array:
-    """The noiseless frame (ny, nx), e-/s: stars, images, galaxy and sky, before the detector."""
-    zeropoint = options.filter(exposure.filter).zeropoint
+def point_sources(options: SeasonOptions, sources: Table, exposure: Exposure) -> Table:
+    """Stars and images as an exposure has them: source_id, kind, x, y (pixels), magnitude, flux (e-/s reaching it)."""
     magnitudes = star_magnitudes(options, sources, exposure.filter, exposure.mjd)
     kind = np.asarray(sources["kind"])
-    magnitudes[kind == "image"] = image_magnitudes(
-        options.lens, options.seed, options.first_mjd, np.array([exposure.mjd])
-    )[:, 0]
-    points = kind != "galaxy"
-    x, y = exposure.wcs.all_world2pix(*places(sources, exposure.mjd), 0)
-    flux = exposure.transparency * 10 ** (0.4 * (zeropoint - magnitudes[points]))
-    psf = exposure.psf_at(x[points], y[points])
-    rate = draw_points(options.shape, x[points], y[points], flux, psf, LOSS)
+    when = np.array([exposure.mjd])
+    magnitudes[kind == "image"] = image_magnitudes(options.lens, options.seed, options.first_mjd, when)[:, 0]
+    x, y = exposure.wcs.wcs_world2pix(*places(sources, exposure.mjd), 0)
+    zeropoint = options.filter(exposure.filter).zeropoint
+    columns = {
+        "source_id": sources["source_id"],
+        "kind": kind,
+        "x": x,
+        "y": y,
+        "magnitude": magnitudes,
+        "flux": exposure.transparency * 10 ** (0.4 * (zeropoint - magnitudes)),
+    }
+    return Table(columns)[kind != "galaxy"]
+
+
+def expected_rate(options: SeasonOptions, sources: Table, exposure: Exposure) -> Array:
+    """The noiseless frame (ny, nx), e-/s: stars, images, galaxy and sky, before the detector."""
+    points = point_sources(options, sources, exposure)
+    x, y, flux = (np.asarray(points[name]) for name in ("x", "y", "flux"))
+    rate = draw_points(options.shape, x, y, flux, exposure.psf_at(x, y), LOSS)
     if options.lens.galaxy is not None:
         galaxy = galaxy_on_pixels(options, exposure, options.lens.galaxy)
-        here = np.array([[galaxy.x, galaxy.y]])
-        seen = galaxy.draw(options.shape, exposure.psf_at(*here.T).of_source(0), galaxy.x, galaxy.y)
-        rate += exposure.transparency * seen
+        psf = exposure.psf_at(np.array([galaxy.x]), np.array([galaxy.y])).of_source(0)
+        rate += exposure.transparency * galaxy.draw(options.shape, psf, galaxy.x, galaxy.y)
     ny, nx = options.shape
     slope_x, slope_y = exposure.gradient
     gradient = slope_x * np.linspace(-0.5, 0.5, nx) + slope_y * np.linspace(-0.5, 0.5, ny)[:, None]

@@ -1,5 +1,6 @@
 """What a synthetic season is made of; the defaults are the season of the demonstration."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -119,13 +120,13 @@ class StarOptions:
             nearest, varies as a sine.
     """
 
-    number: float = 60.0
-    magnitudes: tuple[float, float] = (14.5, 20.7)
-    slope: float = 0.2
+    number: float = 75.0
+    magnitudes: tuple[float, float] = (15.5, 20.5)
+    slope: float = 0.15
     bp_rp: tuple[float, float] = (1.1, 0.35)
     proper_motion_mas_yr: float = 8.0
     clear_radius_arcsec: float = 9.0
-    separation_arcsec: float = 3.0
+    separation_arcsec: float = 5.0
     catalogue_limit: float = 20.5
     variable: tuple[int, float, float] | None = None
 
@@ -139,7 +140,7 @@ class SeasonOptions:
         seed: all that is random follows from it.
         n_nights: length of the season; a longer season begins with the same pixels.
         exposures_per_night: in each filter.
-        night_gap_days: from night to night.
+        night_gap_days: from night to night, 1 or more.
         first_mjd: day of the first night.
         exptime: s.
         shape: (ny, nx) of the frames.
@@ -201,8 +202,16 @@ class SeasonOptions:
             raise ConfigurationError(
                 f"SeasonOptions: filters must have one or more different names, not {names}"
             )
+        if self.night_gap_days < 1:
+            raise ConfigurationError(
+                f"SeasonOptions: night_gap_days must be 1 or more, not {self.night_gap_days}"
+            )
         if self.moffat_beta <= 1.5:
             raise ConfigurationError(f"SeasonOptions: moffat_beta must be above 1.5, not {self.moffat_beta}")
+
+    def day(self, night: int) -> int:
+        """MJD of the day on which a night begins."""
+        return math.floor(self.first_mjd + night * self.night_gap_days)
 
     def filter(self, name: str) -> FilterOptions:
         """The filter of this name."""

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from lightcurver_ops.errors import ConfigurationError
 
 from .exposures import Exposure, night_exposures, tangent_plane
-from .field import galaxy_on_pixels, make_sources
+from .field import galaxy_on_pixels, make_sources, point_sources
 from .lens import image_magnitudes
 from .options import SeasonOptions
 from .roi import RoiStamps, lens_stamps
@@ -53,6 +53,10 @@ class Truth:
         """Pointing, PSF and sky of a frame, by its file name."""
         (row,) = self.frames[self.frames["file"] == file]
         return night_exposures(self.options, int(row["night"]))[int(row["number"]) - 1]
+
+    def point_sources(self, file: str) -> Table:
+        """Stars and images in a frame: source_id, kind, x, y (pixels), magnitude, flux (e-/s in this frame)."""
+        return point_sources(self.options, self.sources(), self.exposure(file))
 
     def roi(self, size: int = 32, subsampling: int = 2, files: list[str] | None = None) -> RoiStamps:
         """The noiseless cutouts around the lens that an ideal reduction would have, in e-/s at transparency 1.

@@ -88,7 +88,7 @@ def test_bound_of_one_isolated_image_is_the_optimal_photometry():
 def test_bound_is_reached_by_fits_and_grows_with_blending():
     """Positions known to first order: one linear step from the truth is the efficient estimator."""
     errors, deviations = [], []
-    for seed in range(40):
+    for seed in range(24):
         roi = roi_stamps(seed, n_epochs=2, translation=0.3)
         n_epochs, n_images = roi.flux.shape
         moved = roi.flux[:, :, None, None, None] * roi.gradients
@@ -103,7 +103,7 @@ def test_bound_is_reached_by_fits_and_grows_with_blending():
         deviations.append(solution[: n_epochs * n_images].reshape(n_epochs, n_images))
         errors.append(expected_flux_errors(roi))
     pulls = np.array(deviations) / np.array(errors)
-    assert pulls.std() == pytest.approx(1.0, abs=0.1)
+    assert pulls.std() == pytest.approx(1.0, abs=0.12)
     wide = roi_stamps(0, n_epochs=2, positions=((-6.0, 6.0), (6.0, 6.0), (6.0, -6.0), (-6.0, -6.0)))
     narrow = roi_stamps(0, n_epochs=2, positions=((-1.0, 1.0), (1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)))
     assert (expected_flux_errors(narrow) > 1.2 * expected_flux_errors(wide)).all()
