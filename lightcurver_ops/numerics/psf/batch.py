@@ -1,0 +1,273 @@
+"""The fit of one batch of frames: Moffat, rejection, pixel grid, rejection, pixel grid, and the result."""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+from lightcurver_ops.numerics.psf import outliers
+from lightcurver_ops.numerics.psf.distortion import distort
+from lightcurver_ops.numerics.psf.moffat import fit_moffat, flux_outside, moffat
+from lightcurver_ops.numerics.psf.operators import GAUSSIAN_FWHM, blur_matrix
+from lightcurver_ops.numerics.psf.pixels import DELTAS, fit_pixels, star_images
+from lightcurver_ops.numerics.psf.prepare import Prepared, penalty_strength
+from lightcurver_ops.numerics.psf.result import PsfFits
+from lightcurver_ops.numerics.psf.shape import doubleness, elongation
+from lightcurver_ops.numerics.starlet import scale_count
+
+STAR_COUNTS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32)  # others are padded to these: few compilations
+FRAME_COUNTS = (1, 2, 4, 8, 16)
+MIN_SNR = 3.0
+GUESSED_BETA = 2.5
+REJECTION_ROUNDS = 2
+
+
+def _padded_count(count: int, sizes: tuple[int, ...]) -> int:
+    return next((size for size in sizes if size >= count), -(-count // 16) * 16)
+
+
+@partial(jax.jit, static_argnames=("size", "subsampling"))
+def _profiles(shape: jax.Array, size: int, subsampling: int) -> jax.Array:
+    return jax.vmap(partial(moffat, size=size, subsampling=subsampling))(shape)
+
+
+@partial(jax.jit, static_argnames=("subsampling", "distorted"))
+def _images(
+    narrow: jax.Array,
+    star: jax.Array,
+    distortion: jax.Array,
+    coordinates: jax.Array,
+    subsampling: int,
+    distorted: bool,
+) -> jax.Array:
+    return star_images(distort(narrow, distortion, coordinates) if distorted else narrow, star, subsampling)
+
+
+class Batch:
+    """Stamps and the current fit of B frames of P stars (padded); the parameters are those of `PsfFits`."""
+
+    def __init__(self, prepared: Prepared, subsampling: int, distorted: bool, coordinates: np.ndarray):
+        self.n_frames, self.n_stars = prepared.used.shape
+        self.size, self.subsampling, self.distorted = prepared.data.shape[-1], subsampling, distorted
+        self.n_pad = (
+            _padded_count(self.n_frames, FRAME_COUNTS) - self.n_frames,
+            _padded_count(self.n_stars, STAR_COUNTS) - self.n_stars,
+        )
+        self.present = self._padded(np.asarray(prepared.good.any(axis=(2, 3))))
+        self.data = self._padded(prepared.data)
+        self.noise = self._padded(prepared.noise, fill=1.0)
+        self.good = self._padded(prepared.good)
+        self.used = self._padded(prepared.used)
+        self.flux = self._padded(prepared.flux)
+        self.coordinates = self._padded(coordinates)
+        self.normalisation = np.pad(prepared.normalisation, (0, self.n_pad[0]), constant_values=1.0)
+        self.fwhm = np.pad(prepared.fwhm, (0, self.n_pad[0]), constant_values=3.0)
+        frames, fine = len(self.used), self.size * subsampling
+        zero = np.zeros(self.used.shape)
+        self.star = np.stack(
+            [zero, np.nan_to_num(self._padded(prepared.x)), np.nan_to_num(self._padded(prepared.y))], axis=-1
+        )
+        self.shape = np.tile([0.0, 0.0, 0.0, np.log(GUESSED_BETA)], (frames, 1))
+        self.height = np.ones(frames)
+        self.grid = np.zeros((frames, fine, fine))
+        self.distortion = np.zeros((frames, 6))
+        self.history = np.zeros((frames, 1))
+        self.loss = np.full(frames, np.nan)
+        self.converged = np.zeros(frames, dtype=bool)
+        self.n_iter = np.zeros(frames, dtype=int)
+
+    def _padded(self, array: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        widths = [(0, self.n_pad[0]), (0, self.n_pad[1])] + [(0, 0)] * (array.ndim - 2)
+        return np.pad(array, widths, constant_values=fill)
+
+    def weight(self) -> np.ndarray:
+        return np.where(self.good & self.used[..., None, None], 1.0 / self.noise**2, 0.0)
+
+    def analytic(self) -> np.ndarray:
+        profile = np.asarray(_profiles(self.shape, self.size, self.subsampling))
+        return self.height[:, None, None] * profile
+
+    def model(self) -> np.ndarray:
+        images = _images(
+            self.analytic() + self.grid,
+            self.star,
+            self.distortion,
+            self.coordinates,
+            self.subsampling,
+            self.distorted,
+        )
+        return np.asarray(images)
+
+    def solve(self, n_iter_analytic: int, n_iter_pixels: int) -> None:
+        """Fit everything; the state then is that of the last round."""
+        self._start()
+        self._solve_moffat(n_iter_analytic)
+        self._reject_faint()
+        if self._reject_pixels(outliers.MOFFAT_ERROR):
+            self._solve_moffat(n_iter_analytic)
+        self._set_height()
+        # A coarse fit is enough to recognise outliers, and a good start for the full one.
+        self._solve_pixels(n_iter_pixels, DELTAS[:1], 1e-4)
+        self._reject_stamps()
+        self._reject_pixels(outliers.GRID_ERROR)
+        self._solve_pixels(n_iter_pixels, DELTAS, 1e-5)
+        for _ in range(REJECTION_ROUNDS):
+            if not (self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)):
+                break
+            self._solve_pixels(n_iter_pixels, DELTAS, 1e-5)
+
+    def _start(self) -> None:
+        narrow = np.sqrt(np.maximum(self.fwhm**2 - (GAUSSIAN_FWHM / self.subsampling) ** 2, 0.36))
+        self.shape[:, 0] = 2 * np.log(narrow)
+        self.star[..., 0] = 1.0
+        light = np.where(self.good, self.model(), 0.0).sum(axis=(2, 3))
+        self.star[..., 0] = np.maximum(self.flux, 0.0) / np.maximum(light, 1e-3 * light.max())
+
+    def _solve_moffat(self, n_iter: int) -> None:
+        fit = fit_moffat(
+            self.data, self.weight(), self.shape, self.star, subsampling=self.subsampling, max_iter=n_iter
+        )
+        self.shape = np.array(fit.shape)
+        self.star = np.stack([fit.amplitude, fit.x, fit.y], axis=-1)
+
+    def _set_height(self) -> None:
+        """The height of the Moffat and with it the scale of the grid, by STARRED's rule.
+
+        The Moffat of the guessed FWHM and beta = 2 has the mean flux of the stars: this scales the penalty.
+        """
+        guess = np.stack(
+            [2 * np.log(self.fwhm), *np.zeros((2, len(self.fwhm))), np.full(len(self.fwhm), np.log(2.0))],
+            axis=1,
+        )
+        guessed = (
+            np.asarray(_profiles(guess, self.size, self.subsampling)).sum(axis=(1, 2)) / self.subsampling**2
+        )
+        light = np.where(self.good & self.used[..., None, None], self.data, 0.0).sum(axis=(1, 2, 3))
+        height = light / np.maximum(self.used.sum(axis=1), 1) / guessed
+        self.height = np.where(height > 0, height, 1.0)
+        self.star[..., 0] /= self.height[:, None]
+
+    def _solve_pixels(self, n_iter: int, deltas: tuple[float, ...], tolerance: float) -> None:
+        fine = self.size * self.subsampling
+        strength = np.zeros((len(self.used), scale_count(fine), fine, fine))
+        for frame in np.flatnonzero(self.used.any(axis=1)):
+            strength[frame] = penalty_strength(
+                self.noise[frame],
+                self.good[frame],
+                self.used[frame],
+                self.star[frame, :, 1],
+                self.star[frame, :, 2],
+                self.subsampling,
+            )
+        fit = fit_pixels(
+            self.data,
+            self.weight(),
+            self.analytic(),
+            strength,
+            self.grid,
+            self.star,
+            self.distortion,
+            self.coordinates,
+            subsampling=self.subsampling,
+            max_iter=n_iter,
+            deltas=deltas,
+            tolerance=tolerance,
+            distorted=self.distorted,
+        )
+        self.grid = np.array(fit.grid)
+        self.star = np.stack([fit.amplitude, fit.x, fit.y], axis=-1)
+        self.distortion = np.array(fit.distortion)
+        self.history, self.loss = np.array(fit.history), np.array(fit.loss)
+        self.converged, self.n_iter = np.array(fit.converged), np.array(fit.n_iter)
+
+    def _reject_faint(self) -> None:
+        model = self.model()
+        snr = np.sqrt((self.weight() * model**2).sum(axis=(2, 3)))
+        self.used &= (self.star[..., 0] > 0) & (snr > MIN_SNR)
+
+    def _reject_pixels(self, model_error: float) -> bool:
+        good = self.good & self.used[..., None, None]
+        rejected = outliers.outlying_pixels(self.data, self.model(), self.noise, good, model_error)
+        self.good &= ~rejected
+        return bool(rejected.any())
+
+    def _reject_stamps(self) -> bool:
+        rejected = outliers.outlying_stamps(self.data, self.model(), self.noise, self.good, self.used)
+        self.used &= ~rejected
+        return bool(rejected.any())
+
+    def result(self) -> PsfFits:
+        """The state as `PsfFits`, without the padding."""
+        outside = self.height * flux_outside(self.shape, self.size, self.subsampling)
+        narrow = self.analytic() + self.grid
+        total = narrow.sum(axis=(1, 2)) + outside
+        residuals = np.where(
+            self.good & self.used[..., None, None], (self.data - self.model()) / self.noise, 0.0
+        )
+        count = self.good.sum(axis=(2, 3))
+        chi2_stars = np.where(self.used, (residuals**2).sum(axis=(2, 3)) / np.maximum(count, 1), np.nan)
+        chi2 = (residuals**2).sum(axis=(1, 2, 3)) / np.maximum((count * self.used).sum(axis=1), 1)
+        fine = np.isfinite(narrow).all(axis=(1, 2)) & np.isfinite(total) & (total > 0)
+        fitted = self.used.any(axis=1) & fine & np.isfinite(chi2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            narrow = np.where(fitted[:, None, None], narrow / total[:, None, None], np.nan)
+        blur = blur_matrix(narrow.shape[-1])
+        full = blur @ narrow @ blur.T
+        axis_ratio, double = np.full(len(full), np.nan), np.full(len(full), np.nan)
+        if fitted.any():
+            axis_ratio[fitted] = elongation(full[fitted])
+            double[fitted] = [doubleness(image) for image in full[fitted]]
+        taken = self.used & fitted[:, None]
+        flux = self.star[..., 0] * (self.normalisation * total / self.subsampling**2)[:, None]
+        ellipse = np.hypot(self.shape[:, 1], self.shape[:, 2])
+        axes = np.exp((self.shape[:, :1] + np.stack([ellipse, -ellipse], axis=1)) / 2)
+        angle = np.arctan2(self.shape[:, 2], self.shape[:, 1]) / 2
+        parameters = np.column_stack(
+            [axes, angle, np.exp(self.shape[:, 3]), self.height, self.grid.sum(axis=(1, 2)) / total]
+        )
+        before = np.take_along_axis(self.history, np.maximum(self.n_iter * 9 // 10 - 1, 0)[:, None], axis=1)[
+            :, 0
+        ]
+        lost = ~fitted
+        result = {
+            "narrow_psf": narrow,
+            "full_psf": full,
+            "enclosed_fraction": full.sum(axis=(1, 2)),
+            "amplitude": np.where(taken, flux, 0.0)[:, : self.n_stars],
+            "x": np.where(taken, self.star[..., 1], np.nan)[:, : self.n_stars],
+            "y": np.where(taken, self.star[..., 2], np.nan)[:, : self.n_stars],
+            "chi2": np.where(lost, np.nan, chi2),
+            "chi2_stars": np.where(taken, chi2_stars, np.nan)[:, : self.n_stars],
+            "used": taken[:, : self.n_stars],
+            "good": self.good[:, : self.n_stars],
+            "residuals": np.nan_to_num(residuals)[:, : self.n_stars],
+            "fwhm_moffat_pixels": np.where(
+                lost, np.nan, np.sqrt(axes[:, 0] * axes[:, 1] + (GAUSSIAN_FWHM / self.subsampling) ** 2)
+            ),
+            "moffat": np.where(lost[:, None], np.nan, parameters),
+            "ellipticity": 1.0 - 1.0 / axis_ratio,
+            "elongation": axis_ratio,
+            "doubleness": double,
+            "relative_loss_differential": np.where(lost, np.nan, (before - self.loss) / np.abs(self.loss)),
+            "loss": np.where(lost, np.nan, self.loss),
+            "loss_history": self.history,
+            "converged": self.converged & fitted,
+            "n_iter": self.n_iter,
+            "status": [self._status(frame, bool(fitted[frame])) for frame in range(self.n_frames)],
+            "distortion": self.distortion,
+            "grid": self.grid,
+            "normalisation": self.normalisation,
+        }
+        return PsfFits(**{name: value[: self.n_frames] for name, value in result.items()})
+
+    def _status(self, frame: int, fitted: bool) -> str:
+        if fitted:
+            if self.converged[frame]:
+                return "ok"
+            return f"not converged: the objective still fell after {self.n_iter[frame]} iterations"
+        if self.used[frame].any():
+            return "failed: the fit did not stay finite"
+        present = int(self.present[frame].sum())
+        if present == 0:
+            return "no usable star: the frame has no stamp with a good pixel"
+        return f"no usable star: all {present} are masked by more than 40 %, or too faint to see"

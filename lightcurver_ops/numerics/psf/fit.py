@@ -1,0 +1,89 @@
+"""PSFs of many frames from the stamps of their stars (stage 6)."""
+
+from dataclasses import fields
+
+import numpy as np
+
+from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.numerics.psf.batch import Batch
+from lightcurver_ops.numerics.psf.prepare import prepare_stamps
+from lightcurver_ops.numerics.psf.result import PsfFits
+
+FRAMES_PER_BATCH = 16
+
+
+def fit_psfs(
+    data: np.ndarray,
+    noise: np.ndarray,
+    good: np.ndarray,
+    *,
+    subsampling: int = 2,
+    solver: str = "lcops",
+    field_distortion: bool = False,
+    stamp_coordinates: np.ndarray | None = None,
+    n_iter_analytic: int = 60,
+    n_iter_pixels: int = 600,
+    fwhm_guess: float | np.ndarray | None = None,
+) -> PsfFits:
+    """Fit one PSF per frame: a Moffat and a pixel grid sparse in starlets, STARRED's model (`operators`, `pixels`).
+
+    Neighbours are masked, outlying pixels and stamps rejected from the residuals and the fit repeated. A frame that
+    cannot be fitted says why in its status; the others are not affected.
+
+    Args:
+        data, noise: [F, S, n, n], in any one unit (the pipeline's: e-/s), sky subtracted. A frame with fewer stars
+            is padded.
+        good: [F, S, n, n] bool, False for bad pixels; all False for an absent star.
+        subsampling: k, small pixels of the PSF per pixel.
+        solver: "lcops", or "starred" for `starred.procedures.psf_routines.build_psf` on the same prepared stamps,
+            without rejection from residuals.
+        field_distortion: let the PSF change over the field, see `distortion`.
+        stamp_coordinates: [F, S, 2], needed by field_distortion: x, y of the stars from the point where the PSF is
+            wanted (the ROI), in units of about the size of the field.
+        n_iter_analytic, n_iter_pixels: limits; the fits end when they have converged. For "starred" the counts.
+        fwhm_guess: [F] or a number, pixels; measured when None. It scales the penalty, as in STARRED.
+
+    Returns:
+        PsfFits.
+
+    Raises:
+        ConfigurationError: unknown solver, or field distortion without coordinates.
+    """
+    if solver not in ("lcops", "starred"):
+        raise ConfigurationError(f"psf_solver is {solver!r}: expected 'lcops' or 'starred'.")
+    if field_distortion and stamp_coordinates is None:
+        raise ConfigurationError("field_distortion needs the coordinates of the stamps in the frame.")
+    n_frames, n_stars = data.shape[:2]
+    coordinates = (
+        np.zeros((n_frames, n_stars, 2)) if stamp_coordinates is None else np.asarray(stamp_coordinates)
+    )
+    parts = []
+    for start in range(0, n_frames, FRAMES_PER_BATCH):
+        part = slice(start, start + FRAMES_PER_BATCH)
+        guess = fwhm_guess if fwhm_guess is None or np.ndim(fwhm_guess) == 0 else np.asarray(fwhm_guess)[part]
+        prepared = prepare_stamps(data[part], noise[part], good[part], guess)
+        batch = Batch(prepared, subsampling, field_distortion, coordinates[part])
+        if solver == "lcops":
+            batch.solve(n_iter_analytic, n_iter_pixels)
+        else:
+            from lightcurver_ops.numerics.psf.reference import solve_with_starred
+
+            solve_with_starred(batch, n_iter_analytic, n_iter_pixels)
+        parts.append(batch.result())
+    return _joined(parts)
+
+
+def _joined(parts: list[PsfFits]) -> PsfFits:
+    """One result of several; loss histories are padded with their last value to a common length."""
+    length = max(part.loss_history.shape[1] for part in parts)
+    joined: dict[str, np.ndarray | list[str]] = {}
+    for field in fields(PsfFits):
+        values = [getattr(part, field.name) for part in parts]
+        if field.name == "status":
+            joined["status"] = [status for value in values for status in value]
+        elif field.name == "loss_history":
+            padded = [np.pad(value, ((0, 0), (0, length - value.shape[1])), mode="edge") for value in values]
+            joined["loss_history"] = np.concatenate(padded)
+        else:
+            joined[field.name] = np.concatenate(values)
+    return PsfFits(**joined)  # type: ignore[arg-type]

@@ -1,0 +1,196 @@
+"""The analytic part of the PSF: an elliptical Moffat, fitted to all stars of many frames at once.
+
+The profile is `(1 + q)^-beta` (Moffat 1969, A&A 3, 455) with `q = 4 (2^(1/beta) - 1) v^T exp(-(s + E)) v`, where
+`exp(s)` is the square of the FWHM and E the symmetric traceless matrix (e1, e2; e2, -e1): positive for every value,
+smooth at zero ellipticity, and the axis ratio is `exp(|e|)`. It is sampled at the centres of the small pixels.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lightcurver_ops.numerics.psf.operators import star_operator
+
+jax.config.update("jax_enable_x64", True)
+
+BETA_RANGE = (1.3, 30.0)
+MAX_ELLIPTICITY = 1.6  # |e|: an axis ratio of five
+TOLERANCE = 1e-7  # relative decrease of chi2 below which a step counts as converged
+
+
+class MoffatFit(NamedTuple):
+    """shape [F, 4] = (log fwhm^2, e1, e2, log beta), amplitude, x, y [F, S], chi2 [F] (sum), converged, n_iter [F]."""
+
+    shape: Array
+    amplitude: Array
+    x: Array
+    y: Array
+    chi2: Array
+    converged: Array
+    n_iter: Array
+
+
+def moffat(shape: Array, size: int, subsampling: int) -> Array:
+    """The profile, 1 at its centre, on the fine grid [N, N], for shape [4] (lengths in pixels of the data)."""
+    fine = size * subsampling
+    axis = (jnp.arange(fine) - (fine - 1) / 2) / subsampling
+    return (1.0 + quadratic_form(shape, axis[None, :], axis[:, None])) ** -jnp.exp(shape[3])
+
+
+def quadratic_form(shape: Array, x: Array, y: Array) -> Array:
+    """q of the profile at offsets x, y from its centre, in pixels of the data."""
+    log_area, e1, e2, log_beta = shape
+    # exp(-E) = cosh|e| - E sinh|e|/|e|, the quotient by its series in |e|^2 so that its slope exists at zero.
+    square = e1**2 + e2**2
+    small = square < 1e-8
+    length = jnp.sqrt(jnp.where(small, 1e-8, square))
+    even = jnp.where(small, 1.0 + square / 2, jnp.cosh(length))
+    odd = jnp.where(small, 1.0 + square / 6, jnp.sinh(length) / length)
+    scale = 4.0 * (2.0 ** jnp.exp(-log_beta) - 1.0) * jnp.exp(-log_area)
+    return scale * ((even - odd * e1) * x**2 + (even + odd * e1) * y**2 - 2.0 * odd * e2 * x * y)
+
+
+def flux_outside(shape: np.ndarray, size: int, subsampling: int) -> np.ndarray:
+    """Flux of unit-peak Moffats beyond the square stamp, in units of small pixels.
+
+    Along each direction the integral from the edge to infinity is elementary,
+    `(1 + q_edge)^(1 - beta) R^2 / (2 q_edge (beta - 1))`; the angle is summed over.
+
+    Args:
+        shape: [F, 4]. size: n. subsampling: k.
+
+    Returns:
+        [F].
+    """
+    angle = (np.arange(720) + 0.5) * (2 * np.pi / 720)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    edge = size / 2 / np.maximum(np.abs(cosine), np.abs(sine))
+    q_edge = np.asarray(
+        jax.vmap(lambda one: quadratic_form(one, edge * cosine, edge * sine))(jnp.asarray(shape))
+    )
+    beta = np.exp(np.asarray(shape)[:, 3:])
+    ring = (1.0 + q_edge) ** (1.0 - beta) * edge**2 / (2.0 * q_edge * (beta - 1.0))
+    return ring.mean(axis=1) * 2 * np.pi * subsampling**2
+
+
+def _bounded(shape: Array, size: int, subsampling: int) -> Array:
+    log_area = jnp.clip(shape[:, 0], 2 * np.log(0.6 / subsampling), 2 * np.log(float(size)))
+    length = jnp.sqrt(shape[:, 1] ** 2 + shape[:, 2] ** 2)
+    shrink = jnp.minimum(1.0, MAX_ELLIPTICITY / jnp.maximum(length, 1e-9))
+    log_beta = jnp.clip(shape[:, 3], np.log(BETA_RANGE[0]), np.log(BETA_RANGE[1]))
+    return jnp.stack([log_area, shape[:, 1] * shrink, shape[:, 2] * shrink, log_beta], axis=1)
+
+
+def _normal_equations(
+    data: Array, weight: Array, shape: Array, star: Array, subsampling: int
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """chi2, and gradient and Gauss-Newton matrix split into shape, star and mixed blocks."""
+    size = data.shape[-1]
+    profile = partial(moffat, size=size, subsampling=subsampling)
+    image = jax.vmap(profile)(shape)
+    slopes = jnp.moveaxis(jax.vmap(jax.jacfwd(profile))(shape), -1, 1)
+    across, across_slope = star_operator(star[..., 1], size, subsampling, jnp)
+    down, down_slope = star_operator(star[..., 2], size, subsampling, jnp)
+    amplitude = star[..., 0, None, None]
+    images = jnp.concatenate([image[:, None], slopes], axis=1)
+    half = jnp.einsum("fspi,fcij->fscpj", down, images)
+    seen = jnp.einsum("fscpj,fsqj->fscpq", half, across)
+    unit, by_shape = seen[:, :, 0], amplitude[:, :, None] * seen[:, :, 1:]
+    by_x = amplitude * jnp.einsum("fspj,fsqj->fspq", half[:, :, 0], across_slope)
+    by_y = amplitude * jnp.einsum("fspi,fij,fsqj->fspq", down_slope, image, across)
+    by_star = jnp.stack([unit, by_x, by_y], axis=2)
+    residual = data - amplitude * unit
+    weighted_star, weighted_shape = weight[:, :, None] * by_star, weight[:, :, None] * by_shape
+    chi2 = jnp.sum(weight * residual**2, axis=(1, 2, 3))
+    gradient_star = jnp.einsum("fscpq,fspq->fsc", weighted_star, residual)
+    gradient_shape = jnp.einsum("fscpq,fspq->fc", weighted_shape, residual)
+    block_star = jnp.einsum("fscpq,fsdpq->fscd", weighted_star, by_star)
+    block_mixed = jnp.einsum("fscpq,fsdpq->fscd", weighted_star, by_shape)
+    block_shape = jnp.einsum("fscpq,fsdpq->fcd", weighted_shape, by_shape)
+    return chi2, gradient_shape, gradient_star, block_shape, block_star, block_mixed
+
+
+@partial(jax.jit, static_argnames=("subsampling", "max_iter"))
+def fit_moffat(
+    data: Array, weight: Array, shape: Array, star: Array, *, subsampling: int, max_iter: int
+) -> MoffatFit:
+    """Levenberg-Marquardt on shape, amplitudes and positions; the stars are eliminated from each step (Schur).
+
+    Args:
+        data: [F, S, n, n]. weight: [F, S, n, n], 1/sigma^2, zero where a pixel is not used.
+        shape: [F, 4], start. star: [F, S, 3], start of amplitude, x, y (pixels from the stamp's centre).
+
+    Returns:
+        MoffatFit; a frame without weight keeps its start.
+    """
+    size, n_frames = data.shape[-1], data.shape[0]
+    equations = partial(_normal_equations, data, weight, subsampling=subsampling)
+    eye_star, eye_shape = jnp.eye(3), jnp.eye(4)
+
+    def propose(state: tuple) -> tuple[Array, Array]:
+        shape, star, damping, (_, gradient_shape, gradient_star, block_shape, block_star, mixed) = state[:4]
+        factor = 1.0 + damping
+        diagonal = jnp.einsum("fscc->fsc", block_star)
+        floor = 1e-12 + 1e-12 * diagonal.max(axis=(1, 2))[:, None, None]
+        stars = block_star + eye_star * (diagonal * damping[:, None, None] + floor)[..., None]
+        shapes = (
+            block_shape
+            + eye_shape * (jnp.einsum("fcc->fc", block_shape) * damping[:, None] + 1e-9)[..., None]
+        )
+        solved = jnp.linalg.solve(stars, jnp.concatenate([mixed, gradient_star[..., None]], axis=-1))
+        schur = shapes - jnp.einsum("fscd,fsce->fde", mixed, solved[..., :4])
+        right = gradient_shape - jnp.einsum("fscd,fsc->fd", mixed, solved[..., 4])
+        step_shape = jnp.linalg.solve(schur + 1e-9 * factor[:, None, None] * eye_shape, right[..., None])[
+            ..., 0
+        ]
+        step_shape = jnp.clip(jnp.nan_to_num(step_shape), -0.7, 0.7)
+        step_star = solved[..., 4] - jnp.einsum("fscd,fd->fsc", solved[..., :4], step_shape)
+        moved = star + jnp.nan_to_num(step_star) * jnp.array([1.0, 1.0, 1.0])
+        moved = moved.at[..., 1:].set(jnp.clip(moved[..., 1:], star[..., 1:] - 0.7, star[..., 1:] + 0.7))
+        moved = moved.at[..., 1:].set(jnp.clip(moved[..., 1:], -size / 3, size / 3))
+        return _bounded(shape + step_shape, size, subsampling), moved
+
+    def body(state: tuple) -> tuple:
+        shape, star, damping, system, done, count, iteration = state
+        new_shape, new_star = propose(state)
+        new = equations(shape=new_shape, star=new_star)
+        better = (new[0] < system[0]) & ~done
+
+        def take(fresh: Array, old: Array) -> Array:
+            return jnp.where(better.reshape((-1,) + (1,) * (old.ndim - 1)), fresh, old)
+
+        small = better & (system[0] - new[0] <= TOLERANCE * system[0])
+        stuck = ~better & (damping > 1e6)
+        damping = jnp.where(better, jnp.maximum(damping * 0.2, 1e-7), damping * 5.0)
+        system = tuple(take(fresh, old) for fresh, old in zip(new, system))
+        count = count + ~done
+        return (
+            take(new_shape, shape),
+            take(new_star, star),
+            damping,
+            system,
+            done | small | stuck,
+            count,
+            iteration + 1,
+        )
+
+    def running(state: tuple) -> Array:
+        return (state[6] < max_iter) & ~jnp.all(state[4])
+
+    shape = _bounded(shape, size, subsampling)
+    empty = jnp.sum(weight, axis=(1, 2, 3)) <= 0
+    start = (
+        shape,
+        star,
+        jnp.full(n_frames, 1e-2),
+        equations(shape=shape, star=star),
+        empty,
+        jnp.zeros(n_frames, dtype=int),
+        jnp.zeros((), dtype=int),
+    )
+    shape, star, _, system, done, count, _ = jax.lax.while_loop(running, body, start)
+    return MoffatFit(shape, star[..., 0], star[..., 1], star[..., 2], system[0], done & ~empty, count)

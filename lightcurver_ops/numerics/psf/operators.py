@@ -1,0 +1,54 @@
+"""How a point source at a sub-pixel position is seen by the pixels: small separable matrices.
+
+The model is STARRED's (Michalewicz et al. 2023, JOSS 8, 5340; Millon et al. 2024, AJ 168, 55): the PSF is a *narrow*
+PSF, sampled k times finer than the data, convolved with a Gaussian of FWHM 2 small pixels. The Gaussian carries the
+position of a star, so that a star never needs interpolation: `stamp = A(y) narrow A(x)^T`, with `A` (n x N, N = n k)
+the shifted Gaussian averaged over the k small pixels of each pixel. Both grids share their centre, (n - 1)/2 in
+pixels of the stamp and (N - 1)/2 on the fine grid, whether N is even or odd.
+
+The functions take numpy or jax arrays: `xp` is the array module.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+GAUSSIAN_FWHM = 2.0  # small pixels
+SIGMA = GAUSSIAN_FWHM / (2.0 * np.sqrt(2.0 * np.log(2.0)))
+
+
+def star_operator(position: Any, size: int, subsampling: int, xp: ModuleType = np) -> tuple[Any, Any]:
+    """The matrices A of stars along one axis, and their derivatives with respect to the position.
+
+    Args:
+        position: [...] offsets of the stars from the centre of their stamps, in pixels of the data.
+        size: n, the side of a stamp in pixels.
+        subsampling: k, small pixels per pixel.
+        xp: numpy or jax.numpy.
+
+    Returns:
+        A and dA/dposition, both [..., n, n k]. A row sums to one: a pixel is the mean of its small pixels.
+    """
+    fine = size * subsampling
+    grid = np.arange(fine)
+    distance = (grid[:, None] - grid[None, :]) - subsampling * position[..., None, None]
+    gauss = xp.exp(-0.5 * (distance / SIGMA) ** 2) / (np.sqrt(2.0 * np.pi) * SIGMA)
+    slope = gauss * distance * (subsampling / SIGMA**2)
+    shape = (*gauss.shape[:-2], size, subsampling, fine)
+    return gauss.reshape(shape).mean(axis=-2), slope.reshape(shape).mean(axis=-2)
+
+
+def blur_matrix(fine: int) -> np.ndarray:
+    """The centred Gaussian on the fine grid: `full PSF = G narrow G^T`, [fine, fine]."""
+    return star_operator(np.zeros(()), fine, 1)[0]
+
+
+def narrow_from_full(full_psf: np.ndarray) -> np.ndarray:
+    """Invert the Gaussian: the narrow PSF [..., N, N] of full PSFs [..., N, N].
+
+    The matrix has a condition number near 40, so this is exact to rounding in float64. It is what makes the
+    photometry use the very model that the PSF was fitted with, instead of an interpolation of it.
+    """
+    inverse = np.linalg.inv(blur_matrix(full_psf.shape[-1]))
+    return inverse @ np.asarray(full_psf, dtype=np.float64) @ inverse.T

@@ -1,0 +1,132 @@
+"""The pixel grid of the PSF: what the Moffat misses, sparse in starlets, for many frames at once.
+
+Minimises STARRED's objective (Michalewicz et al. 2023, JOSS 8, 5340),
+`1/2 sum w (d - a_s A(y_s) (M + h) A(x_s)^T)^2 + sum_j strength_j |starlet_j(h)|`, over the grid h, amplitudes and
+positions. The absolute value is replaced by Huber's function, quadratic within a `delta` that shrinks in steps, each
+started from the last: a smooth problem that L-BFGS solves, at last so close to the true one that the objective differs
+by less than the tolerance. Delta is dimensionless: the contribution of a coefficient to the objective at which the
+function turns linear. All frames advance together; each has its own step length, delta and end.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lightcurver_ops.numerics.psf.distortion import distort
+from lightcurver_ops.numerics.psf.lbfgs import minimise
+from lightcurver_ops.numerics.psf.operators import star_operator
+from lightcurver_ops.numerics.starlet import smoothing_matrices
+
+jax.config.update("jax_enable_x64", True)
+
+DELTAS = (6e-2, 6e-3, 6e-4)
+
+
+class PixelFit(NamedTuple):
+    """grid [F, N, N], amplitude, x, y [F, S], distortion [F, 6], history [F, max_iter] (the true objective, constant
+    after the end), loss, converged, n_iter [F]."""
+
+    grid: Array
+    amplitude: Array
+    x: Array
+    y: Array
+    distortion: Array
+    history: Array
+    loss: Array
+    converged: Array
+    n_iter: Array
+
+
+def star_images(narrow: Array, star: Array, subsampling: int) -> Array:
+    """Stars as seen: narrow [F, N, N] or, one for each star, [F, S, N, N]; star [F, S, 3] (amplitude, x, y)."""
+    size = narrow.shape[-1] // subsampling
+    across = star_operator(star[..., 1], size, subsampling, jnp)[0]
+    down = star_operator(star[..., 2], size, subsampling, jnp)[0] * star[..., 0, None, None]
+    half = jnp.einsum("fspi,fij->fspj" if narrow.ndim == 3 else "fspi,fsij->fspj", down, narrow)
+    return jnp.einsum("fspj,fsqj->fspq", half, across)
+
+
+def _details(grid: Array) -> Array:
+    smooth = jnp.asarray(smoothing_matrices(grid.shape[-1])[1:], dtype=grid.dtype)
+    half = jnp.einsum("jab,fbc->fjac", smooth, grid)
+    levels = jnp.concatenate([grid[:, None], jnp.einsum("fjac,jdc->fjad", half, smooth)], axis=1)
+    return levels[:, :-1] - levels[:, 1:]
+
+
+def _scales(
+    weight: Array, analytic: Array, star: Array, subsampling: int, distorted: bool
+) -> tuple[Array, Array, Array]:
+    """Steps of grid [F], stars [F, S, 3] and distortion [F, 6] that change the objective by order one."""
+    unit = star_images(analytic, star.at[..., 0].set(1.0), subsampling)
+    bright = jnp.sum(weight * unit**2, axis=(2, 3))
+    shifted = star_images(analytic, star.at[..., 0].set(1.0) + jnp.array([0.0, 0.1, 0.0]), subsampling)
+    moved = jnp.sum(weight * ((shifted - unit) * 10 * star[..., 0, None, None]) ** 2, axis=(2, 3))
+    curvature = jnp.stack([bright, moved, moved], axis=-1)
+    stars = jnp.where(curvature > 0, 1.0 / jnp.sqrt(jnp.maximum(curvature, 1e-30)), 0.0)
+    # A small pixel is seen through the Gaussian, which halves its variance along each axis.
+    dose = jnp.sum(star[..., 0, None, None] ** 2 * weight, axis=1).mean(axis=(1, 2)) / (4.0 * subsampling**2)
+    grid = 1.0 / jnp.sqrt(jnp.maximum(dose, 1e-30))
+    return grid, stars, jnp.full((len(star), 6), 0.01 if distorted else 0.0)
+
+
+@partial(jax.jit, static_argnames=("subsampling", "max_iter", "deltas", "tolerance", "distorted"))
+def fit_pixels(
+    data: Array,
+    weight: Array,
+    analytic: Array,
+    strength: Array,
+    grid: Array,
+    star: Array,
+    distortion: Array,
+    coordinates: Array,
+    *,
+    subsampling: int,
+    max_iter: int,
+    deltas: tuple[float, ...] = DELTAS,
+    tolerance: float = 1e-5,
+    distorted: bool = False,
+) -> PixelFit:
+    """Fit the grids of F frames.
+
+    Args:
+        data, weight: [F, S, n, n]; weight is 1/sigma^2, zero where a pixel is not used.
+        analytic: [F, N, N], the Moffat with its amplitude. strength: [F, J, N, N], of the penalty per coefficient.
+        grid: [F, N, N], star: [F, S, 3], distortion: [F, 6]: the start. coordinates: [F, S, 2].
+        deltas: the sequence of Huber's parameter. tolerance: a step of the sequence ends when the objective
+            decreases by less than this fraction over 10 iterations.
+        distorted: fit the distortion; otherwise it stays as it is given and is not applied.
+    """
+    n_frames, n_stars = star.shape[:2]
+    n_grid = grid.shape[-1] ** 2
+    of_grid, of_star, of_distortion = _scales(weight, analytic, star, subsampling, distorted)
+
+    def unpack(point: Array) -> tuple[Array, Array, Array]:
+        h = grid + of_grid[:, None, None] * point[:, :n_grid].reshape(grid.shape)
+        stars = star + of_star * point[:, n_grid : n_grid + 3 * n_stars].reshape(star.shape)
+        return h, stars, distortion + of_distortion * point[:, n_grid + 3 * n_stars :]
+
+    def objective(point: Array, delta: Array) -> tuple[Array, Array]:
+        h, stars, field = unpack(point)
+        narrow = analytic + h
+        seen = distort(narrow, field, coordinates) if distorted else narrow
+        residual = data - star_images(seen, stars, subsampling)
+        half_chi2 = 0.5 * jnp.sum(weight * residual**2, axis=(1, 2, 3))
+        size = jnp.abs(strength * _details(h))
+        width = delta[:, None, None, None]
+        huber = jnp.where(size < width, size**2 / (2 * width), size - width / 2)
+        return half_chi2 + jnp.sum(huber, axis=(1, 2, 3)), half_chi2 + jnp.sum(size, axis=(1, 2, 3))
+
+    end = minimise(
+        objective,
+        jnp.zeros((n_frames, n_grid + 3 * n_stars + 6), dtype=data.dtype),
+        jnp.asarray(deltas, dtype=data.dtype),
+        jnp.sum(weight, axis=(1, 2, 3)) <= 0,
+        max_iter=max_iter,
+        tolerance=tolerance,
+    )
+    h, stars, field = unpack(end.point)
+    amplitude, x, y = jnp.moveaxis(stars, -1, 0)
+    return PixelFit(h, amplitude, x, y, field, end.history, end.loss, end.converged, end.n_iter)

@@ -1,0 +1,75 @@
+"""STARRED's own PSF fit behind our interface: the reference that ours is held against.
+
+Michalewicz et al. 2023, JOSS 8, 5340; Millon et al. 2024, AJ 168, 55. Neighbours are masked, but nothing is rejected
+from the residuals.
+"""
+
+import contextlib
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lightcurver_ops.numerics.psf.batch import Batch
+
+
+def solve_with_starred(batch: "Batch", n_iter_analytic: int, n_iter_pixels: int) -> None:
+    """Fit each frame of the batch by `build_psf`, and write its parameters into the batch."""
+    histories = []
+    for frame in range(len(batch.used)):
+        stars = np.flatnonzero(batch.used[frame])
+        if not len(stars):
+            histories.append(np.zeros(1))
+            continue
+        fit = run_build_psf(
+            batch.data[frame, stars],
+            batch.noise[frame, stars],
+            batch.good[frame, stars],
+            batch.subsampling,
+            n_iter_analytic=n_iter_analytic,
+            n_iter_adabelief=n_iter_pixels,
+            guess_fwhm_pixels=float(batch.fwhm[frame]),
+            field_distortion=batch.distorted,
+            stamp_coordinates=batch.coordinates[frame, stars] if batch.distorted else None,
+        )
+        scale = np.percentile(batch.data[frame, stars], 99.0)  # build_psf normalises by this
+        kwargs = {group: {key: np.asarray(value, dtype=float) for key, value in values.items()}
+                  for group, values in fit["kwargs_psf"].items()}  # fmt: skip
+        profile, gaussian = kwargs["kwargs_moffat"], kwargs["kwargs_gaussian"]
+        fwhm_x, fwhm_y, phi, beta, height = (
+            float(profile[key].ravel()[0]) for key in ("fwhm_x", "fwhm_y", "phi", "beta", "C")
+        )
+        stretch = np.log(fwhm_x / fwhm_y)
+        batch.shape[frame] = (
+            np.log(fwhm_x * fwhm_y),
+            stretch * np.cos(2 * phi),
+            stretch * np.sin(2 * phi),
+            np.log(beta),
+        )
+        batch.height[frame] = height * scale
+        batch.grid[frame] = kwargs["kwargs_background"]["background"].reshape(batch.grid[frame].shape) * scale
+        batch.star[frame, stars] = np.stack([gaussian["a"] / height, gaussian["x0"], gaussian["y0"]], axis=-1)
+        batch.distortion[frame] = np.concatenate(
+            [kwargs["kwargs_distortion"][key] for key in ("dilation_x", "dilation_y", "shear")]
+        )
+        histories.append(np.asarray(fit["adabelief_extra_fields"]["loss_history"], dtype=float))
+        batch.loss[frame] = histories[-1][-1]
+        batch.n_iter[frame] = len(histories[-1])
+        # A fixed count of iterations: judged like ours, by the decrease over the last tenth.
+        tail = histories[-1][max(0, len(histories[-1]) * 9 // 10 - 1)]
+        batch.converged[frame] = abs(tail - batch.loss[frame]) < 1e-3 * abs(batch.loss[frame])
+    length = max(len(history) for history in histories)
+    batch.history = np.stack(
+        [np.pad(history, (0, length - len(history)), mode="edge") for history in histories]
+    )
+
+
+def run_build_psf(
+    data: np.ndarray, noise: np.ndarray, good: np.ndarray, subsampling: int, **options: Any
+) -> dict:
+    """`build_psf` on the stamps [S, n, n] of one frame, without its progress bars; returns its dictionary."""
+    from starred.procedures.psf_routines import build_psf
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        return build_psf(data.copy(), noise.copy(), subsampling, masks=good.copy(), **options)
