@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lightcurver_ops.config import legacy
 from lightcurver_ops.config.messages import explain
@@ -51,7 +51,8 @@ def load_lens_with_notices(path: str | Path) -> LoadedLens:
     """As :func:`load_lens`, with where defaults came from and what a flat configuration was mapped to."""
     path = Path(path).expanduser().absolute()
     source = read_yaml(path)
-    content, notices = deepcopy(source.content), []
+    content = deepcopy(source.content)
+    notices: list[str] = []
     if legacy.is_legacy(content):
         content, notices = legacy.translate(content)
         notices.insert(0, "this is a flat configuration of the original system; it was mapped:")
@@ -59,6 +60,7 @@ def load_lens_with_notices(path: str | Path) -> LoadedLens:
     if (named := content.pop("observatory", None)) is not None:
         observatory_path = _absolute(str(named), path.parent)
         content = _merged(load_observatory(observatory_path).defaults, content)
+    _drop_empty_groups(content)
     _resolve_paths(content, path.parent)
     lens = _validated(LensConfig, content, source)
     return LoadedLens(lens, path, observatory_path, notices)
@@ -74,7 +76,7 @@ def load_observatory(path: str | Path) -> ObservatoryConfig:
     return _validated(ObservatoryConfig, content, source)
 
 
-def _validated(model: type, content: dict[str, Any], source: YamlSource) -> Any:
+def _validated(model: type[BaseModel], content: dict[str, Any], source: YamlSource) -> Any:
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -89,6 +91,13 @@ def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _drop_empty_groups(content: dict[str, Any]) -> None:
+    """``psf:`` with nothing but comments below it means the defaults."""
+    for name, field in LensConfig.model_fields.items():
+        if content.get(name, "") is None and isinstance(field.default, BaseModel):
+            del content[name]
 
 
 def _absolute(value: str, directory: Path) -> Path:

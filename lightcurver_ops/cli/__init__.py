@@ -1,0 +1,5 @@
+"""The command line `lcops`."""
+
+from lightcurver_ops.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,61 @@
+"""What several commands share."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightcurver_ops.config.loading import load_lens_with_notices
+from lightcurver_ops.stages.base import Lens, Progress
+
+Config = Annotated[Path, typer.Argument(help="The lens's YAML file.", metavar="CONFIG", show_default=False)]
+
+
+@contextmanager
+def opened(config: Path) -> Iterator[Lens]:
+    """The lens of a configuration file; what loading had to say goes to stderr."""
+    loaded = load_lens_with_notices(config)
+    for notice in loaded.notices:
+        typer.echo(f"note: {notice}", err=True)
+    lens = Lens(loaded.lens)
+    try:
+        yield lens
+    finally:
+        lens.close()
+
+
+@contextmanager
+def shown_progress(enabled: bool = True) -> Iterator[Progress]:
+    """A progress bar per stage on a terminal, nothing elsewhere."""
+    if not (enabled and sys.stderr.isatty()):
+        yield lambda _stage, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bars, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<42}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, int] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield update
+
+
+def table(header: list[str], rows: list[list[str]], numeric: set[int] | None = None) -> str:
+    """Columns aligned with blanks: readable in a terminal, greppable in a script."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            str(cell).rjust(width) if numeric and i in numeric else str(cell).ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

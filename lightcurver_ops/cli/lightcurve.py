@@ -1,0 +1,106 @@
+"""`lcops lightcurve`: the published light curve as a table, CSV or figure."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lightcurver_ops.bookkeeping import photometry
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.cli.common import Config, opened, table
+from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.stages.base import Lens
+from lightcurver_ops.stages.initialize_database import ensure_initialized
+
+
+def lightcurve(
+    config: Config,
+    per: Annotated[Literal["night", "epoch"], typer.Option(help="One row per night or per exposure.")] = "night",
+    filter_name: Annotated[
+        str | None, typer.Option("--filter", help="Which filter; needed where there are several.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="A published version; default: the newest.")] = None,
+    output: Annotated[
+        Literal["table", "csv"], typer.Option("--format", help="Aligned table, or CSV with every column.")
+    ] = "table",
+    plot: Annotated[Path | None, typer.Option(help="Write a figure to this file (png, pdf, svg).")] = None,
+) -> None:
+    """Show the light curve of each image: magnitudes (or fluxes where there is no zero point) with errors."""
+    with opened(config) as lens:
+        ensure_initialized(lens)
+        labels, epochs, nights, title = _published(lens, filter_name, version)
+    if plot is not None:
+        from lightcurver_ops.diagnostics.light_curves import plot_light_curves
+
+        plot_light_curves(plot, title=title, labels=labels, epochs=epochs, nights=nights)
+        typer.echo(f"figure: {plot}", err=True)
+        if output == "table":
+            return
+    columns = nights if per == "night" else epochs
+    if output == "csv":
+        from lightcurver_ops.storage.tables import write_csv
+
+        write_csv(sys.stdout, columns)
+    else:
+        typer.echo(title)
+        typer.echo(_as_table(labels, columns))
+
+
+def _published(lens: Lens, filter_name: str | None, version: int | None) -> tuple[list[str], Any, Any, str]:
+    import numpy as np
+
+    from lightcurver_ops.stages.light_curve_products import epoch_columns, night_columns
+
+    with reading(lens.engine) as connection:
+        filters = photometry.published_filters(connection, lens.name)
+        if not filters:
+            raise ConfigurationError(f"{lens.name} has no light curve yet: `lcops run` makes it")
+        if filter_name is None and len(filters) > 1:
+            raise ConfigurationError(f"{lens.name} has light curves in {', '.join(filters)}: choose one with --filter")
+        name = filter_name or filters[0]
+        publication = photometry.publication_of(connection, lens.name, name, version)
+        if publication is None:
+            what = f"filter {name}" if version is None else f"version {version} of filter {name}"
+            raise ConfigurationError(f"{lens.name} has no light curve in {what}; there are: {', '.join(filters)}")
+        points = photometry.points_of(connection, publication.id)
+    labels = list(dict.fromkeys(point.source for point in points))
+    first = {point.frame_id: point for point in points}
+    order = {frame_id: e for e, frame_id in enumerate(first)}
+    flux = np.full((len(order), len(labels)), np.nan)
+    uncertainty = flux.copy()
+    for point in points:
+        place = order[point.frame_id], labels.index(point.source)
+        flux[place], uncertainty[place] = point.flux, point.flux_uncertainty
+    known = [point.zeropoint for point in points if point.zeropoint is not None]
+    zeropoint = known[0] if known else float("nan")
+    common = {
+        "frame_id": np.array(list(order)),
+        "mjd": np.array([point.mjd for point in first.values()]),
+        "zeropoint": np.full(len(order), zeropoint),
+        "reduced_chi2": np.array([point.reduced_chi2 for point in first.values()]),
+    }
+    title = f"{lens.name}, filter {name}, version {publication.version} of {publication.made_at:%Y-%m-%d %H:%M} UTC"
+    epochs = epoch_columns(labels, flux, uncertainty, zeropoint, common)
+    nights = night_columns(labels, flux, uncertainty, zeropoint, common)
+    return labels, epochs, nights, title
+
+
+def _as_table(labels: list[str], columns: dict[str, Any]) -> str:
+    import numpy as np
+
+    kind = "mag" if any(np.isfinite(columns[f"{label}_mag"]).any() for label in labels) else "flux"
+    digits = 4 if kind == "mag" else 3
+    header = ["mjd", *(f"{label} {kind}" for label in labels for kind in (kind, "+-"))]
+    rows = [
+        [
+            f"{mjd:.5f}",
+            *(
+                f"{columns[f'{label}_{column}'][e]:.{digits}f}"
+                for label in labels
+                for column in (kind, f"d_{kind}")
+            ),
+        ]
+        for e, mjd in enumerate(columns["mjd"])
+    ]
+    return table(header, rows, numeric=set(range(len(header))))

@@ -1,0 +1,108 @@
+"""`lcops run` and `lcops status`."""
+
+from typing import Annotated
+
+import typer
+
+from lightcurver_ops.cli.common import Config, opened, shown_progress, table
+from lightcurver_ops.stages.base import RunOptions
+from lightcurver_ops.stages.initialize_database import ensure_initialized
+from lightcurver_ops.stages.pipeline import (
+    STAGES,
+    StageResult,
+    pipeline_state,
+    run_pipeline,
+    stage_number,
+)
+
+EXIT_WITH_FAILURES = 5
+_REASONS_SHOWN = 5
+
+_stage_help = "Number, name, or the beginning of the name of a stage (`lcops status` lists them)."
+
+
+def run(
+    config: Config,
+    first: Annotated[str, typer.Option("--from", help=f"Start here. {_stage_help}", metavar="STAGE")] = "0",
+    last: Annotated[str, typer.Option("--to", help="Stop after this stage.", metavar="STAGE")] = STAGES[-1].name,
+    frames: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these frames in frame-wise stages: a name or pattern; repeat for more."),
+    ] = None,
+    redo: Annotated[
+        str | None, typer.Option(help="Make this stage and all after it again.", metavar="STAGE")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")] = False,
+) -> None:
+    """Make everything that is missing or out of date, up to the light curve.
+
+    Only what depends on new frames or on changed configuration keys is made again. A run that was interrupted,
+    even killed, is completed by the next one.
+    """
+    failed = 0
+
+    def announce(result: StageResult) -> None:
+        nonlocal failed
+        if result.report is None:
+            return
+        failed += len(result.report.failures)
+        if not quiet:
+            typer.echo(f"{result.name}: {result.report.summary()}")
+        for kind, reasons in (("quarantined", result.report.quarantined), ("failed", result.report.failures)):
+            for reason in list(reasons.values())[:_REASONS_SHOWN]:
+                typer.echo(f"  {kind}: {reason}", err=True)
+            if len(reasons) > _REASONS_SHOWN:
+                typer.echo(f"  and {len(reasons) - _REASONS_SHOWN} more {kind}: see `lcops status {config}`", err=True)
+
+    with opened(config) as lens, shown_progress(not quiet) as progress:
+        results = run_pipeline(
+            lens,
+            first=stage_number(first),
+            last=stage_number(last),
+            redo=None if redo is None else stage_number(redo),
+            options=RunOptions(tuple(frames) if frames else None, progress),
+            announce=announce,
+        )
+        if not quiet:
+            if all(result.report is None for result in results):
+                typer.echo(f"{lens.name}: everything is up to date")
+            for path in sorted((lens.workdir / "prepared_roi_cutouts").glob("*_light_curves.png")):
+                typer.echo(f"light curves: {path.parent}")
+                break
+    if failed:
+        raise typer.Exit(EXIT_WITH_FAILURES)
+
+
+def status(
+    config: Config,
+    reasons: Annotated[int, typer.Option(help="How many reasons to show per stage.", min=0)] = 3,
+) -> None:
+    """Show per stage what is done, out of date (stale), missing, quarantined or failed, and why."""
+    with opened(config) as lens:
+        ensure_initialized(lens)
+        states = pipeline_state(lens)
+    header = ["#", "stage", "done", "stale", "missing", "quarantined", "failed", "last run"]
+    rows = [
+        [
+            str(number),
+            state.stage,
+            str(state.done),
+            str(state.stale),
+            str(state.missing),
+            str(state.quarantined),
+            str(state.failed),
+            f"{state.last_status or 'never'}",
+        ]
+        for number, state in enumerate(states)
+    ]
+    typer.echo(table(header, rows, numeric={0, 2, 3, 4, 5, 6}))
+    for state in states:
+        if state.last_status in ("failed", "interrupted"):
+            typer.echo(f"\n{state.stage} {state.last_status}: {state.last_message}")
+        shown = list(state.reasons.items())[:reasons]
+        if shown:
+            typer.echo(f"\n{state.stage}:")
+        for unit, reason in shown:
+            typer.echo(f"  {reason if unit in reason else f'{unit}: {reason}'}")
+        if shown and len(state.reasons) > len(shown):
+            typer.echo(f"  and {len(state.reasons) - len(shown)} more (--reasons {len(state.reasons)} shows all)")
