@@ -41,39 +41,42 @@ GAIA_RELATIONS: Mapping[str, Relation] = {
     "V_T": Relation((-0.01077, -0.0682, -0.2387, 0.02342), (-0.35, 4.0), 0.0535),
 }
 GAIA_BANDS = ("G", *GAIA_RELATIONS)
+NOMINAL_SCATTER = 0.03
+"""Mag: of G in place of the frames' own band, where no relation gives a scatter."""
 PANSTARRS_BANDS = tuple(f"{band}_panstarrs" for band in "grizyco")
 _ATLAS = {"c": (("g", 0.49), ("r", 0.51)), "o": (("r", 0.55), ("i", 0.45))}
 
 
-def magnitudes_from_gaia(band: str, g: ArrayLike, bp: ArrayLike, rp: ArrayLike) -> np.ndarray:
+def magnitudes_in_band(band: str, g: ArrayLike, bp_rp: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Magnitudes in a band from Gaia DR3's mean magnitudes.
 
     Args:
         band: one of `GAIA_BANDS`.
-        g, bp, rp: phot_g_mean_mag, phot_bp_mean_mag, phot_rp_mean_mag; any one shape, masked or NaN: unknown.
+        g: phot_g_mean_mag; masked or NaN: unknown.
+        bp_rp: phot_bp_mean_mag - phot_rp_mean_mag, of the same shape.
 
     Returns:
-        Magnitudes of that shape; NaN where G or the colour is unknown or the colour is outside the relation's range.
-        Band G is G itself, whatever the colour.
+        magnitudes, and the scatter of single stars around the relation (mag), of that shape; both NaN where G or the
+        colour is unknown or the colour is outside the relation's range. Band G is G itself, whatever the colour.
 
     Raises:
         ValueError: an unknown band.
     """
-    g = _known(g)
+    g, colour = _known(g), _known(bp_rp)
     if band == "G":
-        return g.copy()
+        return g.copy(), np.where(np.isfinite(g), NOMINAL_SCATTER, np.nan)
     if band not in GAIA_RELATIONS:
         raise ValueError(
             f"no relation from Gaia's photometry to the band {band!r}: one of {', '.join(GAIA_BANDS)}"
         )
     relation = GAIA_RELATIONS[band]
-    colour = _known(bp) - _known(rp)
     low, high = relation.colour_range
-    valid = (colour >= low) & (colour <= high)
-    return np.where(valid, g - np.polynomial.polynomial.polyval(colour, relation.coefficients), np.nan)
+    valid = np.isfinite(g) & (colour >= low) & (colour <= high)
+    magnitude = g - np.polynomial.polynomial.polyval(colour, relation.coefficients)
+    return np.where(valid, magnitude, np.nan), np.where(valid, relation.scatter, np.nan)
 
 
-def magnitudes_from_panstarrs(band: str, magnitudes: Mapping[str, ArrayLike]) -> np.ndarray:
+def panstarrs_band(band: str, magnitudes: Mapping[str, ArrayLike]) -> np.ndarray:
     """Magnitudes in a band from Pan-STARRS DR1's, those of ATLAS's c and o included.
 
     Args:
@@ -91,11 +94,6 @@ def magnitudes_from_panstarrs(band: str, magnitudes: Mapping[str, ArrayLike]) ->
     letter = band[0]
     parts = _ATLAS.get(letter, ((letter, 1.0),))
     return np.sum([weight * _known(magnitudes[name]) for name, weight in parts], axis=0)
-
-
-def nominal_scatter(band: str) -> float:
-    """Mag: scatter of single stars around the relation; 0.03 where none is published (G, Pan-STARRS)."""
-    return GAIA_RELATIONS[band].scatter if band in GAIA_RELATIONS else 0.03
 
 
 def _known(values: ArrayLike) -> np.ndarray:
