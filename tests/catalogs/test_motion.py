@@ -18,11 +18,11 @@ def test_against_astropy_space_motion():
     mjd = MJD_2016 + np.array([-9000.0, 0.0, 4000.0])
     moved_ra, moved_dec = positions_at(ra, dec, pmra, pmdec, 2016.0, mjd)
     assert moved_ra.shape == (50, 3)
-    # a distance, since astropy's default for none rounds; radial velocity is zero
+    # a distance that keeps the stars slower than light in erfa's eyes; radial velocity is zero
     stars = SkyCoord(
         ra * u.deg,
         dec * u.deg,
-        distance=1 * u.kpc,
+        distance=100 * u.pc,
         pm_ra_cosdec=pmra * u.mas / u.yr,
         pm_dec=pmdec * u.mas / u.yr,
         radial_velocity=0 * u.km / u.s,
