@@ -1,0 +1,1 @@
+"""File formats: imported frames, cutouts, prepared cutouts, light curves. Every write is atomic."""

@@ -1,0 +1,149 @@
+"""Files that are either whole or absent, whatever happens to the process or the disk."""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lightcurver_ops.errors import ConfigurationError, LightcurverError, TemporaryFailure
+
+_DISK = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EBUSY,
+    errno.ETIMEDOUT,
+    errno.ENFILE,
+    errno.EMFILE,
+}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IMPOSSIBLE = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST}
+# Libraries rephrase a full disk and lose its number.
+_DISK_TEXT = re.compile(r"no space left|not enough space|quota exceeded|input/output error", re.IGNORECASE)
+_TEMPORARY = re.compile(r"^\.lcops-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}-(?P<name>.+)$")
+
+
+@contextmanager
+def atomic_path(final: str | Path) -> Iterator[Path]:
+    """A temporary path to write; at the end of the block it takes the place of `final` in one step.
+
+    The temporary lies in the same directory (created if missing) and keeps the suffix. It reaches the disk before it
+    gets its name; it is removed if the block fails, and `final` then stays as it was. Of several processes that write
+    the same file, the last one wins, with a whole file.
+
+    Args:
+        final: the file to write.
+
+    Raises:
+        TemporaryFailure: full disk, quota, or a disk or network file system that fails.
+        ConfigurationError: no permission, read-only file system, or a path that cannot be a file.
+    """
+    final = Path(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _translated(error, final) or error from error
+    temporary = final.with_name(f".lcops-{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{final.name}")
+    try:
+        yield temporary
+        _to_disk(temporary)
+        os.replace(temporary, final)  # noqa: PTH105 - the name of the system call is the promise
+        _to_disk(final.parent)
+    except Exception as error:
+        failure = _translated(error, final, temporary)
+        if failure is None:
+            raise
+        raise failure from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(final: str | Path, content: bytes) -> None:
+    """Write a file in one step; errors as `atomic_path`."""
+    with atomic_path(final) as temporary:
+        temporary.write_bytes(content)
+
+
+def sweep_temporaries(directory: str | Path, max_age_s: float = 86400.0) -> list[Path]:
+    """Remove what killed processes left in a directory and below it.
+
+    A temporary file goes if the process that wrote it has ended on this machine, or if it is older than `max_age_s`
+    (it may come from another machine).
+
+    Returns:
+        The removed files.
+    """
+    removed = []
+    for path in Path(directory).rglob(".lcops-*"):
+        match = _TEMPORARY.match(path.name)
+        # Another process may sweep, or finish its file, at the same time.
+        with suppress(OSError):
+            if match and (_has_ended(match) or time.time() - path.stat().st_mtime > max_age_s):
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def _has_ended(match: re.Match[str]) -> bool:
+    if match["host"] != _host():
+        return False
+    try:
+        os.kill(int(match["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _host() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _translated(error: Exception, final: Path, *own: Path) -> LightcurverError | None:
+    """Our error for a fault of the disk that holds `final`; None for an error that is about something else."""
+    number = getattr(error, "errno", None)
+    about = getattr(error, "filename", None)
+    if about is not None and Path(os.fsdecode(about)) not in {final, *own, *final.parents}:
+        return None
+    reason = os.strerror(number) if number else str(error)
+    if number in _DISK or (isinstance(error, (OSError, RuntimeError)) and _DISK_TEXT.search(str(error))):
+        return TemporaryFailure(
+            f"{final}: could not be written: {reason} ({_free(final)}); nothing was changed. "
+            "Free space on that disk or repair it, then run again"
+        )
+    if number in _FORBIDDEN:
+        return ConfigurationError(
+            f"{final}: could not be written: {reason}; the directory {final.parent} must be writable by this user "
+            "(or choose another workdir)"
+        )
+    if number in _IMPOSSIBLE:
+        return ConfigurationError(
+            f"{final}: could not be written: {reason}: {about or final.parent}; choose another path"
+        )
+    return None
+
+
+def _free(final: Path) -> str:
+    for directory in final.parents:
+        with suppress(OSError):
+            usage = shutil.disk_usage(directory)
+            return f"{usage.free / 1e6:.1f} MB of {usage.total / 1e6:.1f} MB free in {directory}"
+    return "free space unknown"

@@ -1,0 +1,255 @@
+"""Time, exposure, gain and filter from the header of a raw frame: by a mapping, or by the user's own function."""
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+from astropy.io.fits import Header
+from astropy.time import Time
+
+from lightcurver_ops.errors import BadFrame, ConfigurationError
+
+_UNITS = {"exptime": u.s, "gain": u.electron / u.adu}
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}$")
+_TIME = re.compile(
+    r"(?P<time>\d{1,2}:\d{2}(:\d{2}(\.\d*)?)?)\s*(?P<offset>Z|UTC?|[+-]\d{2}:?\d{2})?$", re.IGNORECASE
+)
+# Digital astronomy, with room: a Julian date in place of a modified one, or seconds, fall outside.
+_FIRST_MJD, _LAST_MJD = 30000.0, 110000.0
+_SHIFT = {"start": 0.5, "middle": 0.0, "end": -0.5}
+
+Parser = Callable[[Header], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class HeaderFields:
+    """What a frame's header says: mjd (UTC; mid-exposure when read by a mapping), gain (e-/ADU), exptime (s), filter."""
+
+    mjd: float
+    gain: float
+    exptime: float
+    filter: str
+
+
+def read_header_fields(
+    header: Header, mapping: Mapping[str, Mapping[str, Any]], path: str | Path
+) -> HeaderFields:
+    """Read the fields that the mapping describes.
+
+    Args:
+        header: header of the frame.
+        mapping: for each of `mjd`, `exptime`, `gain`, `filter` either `{"constant": value}` or `{"keyword": name}`, with
+            `unit` (any unit that astropy converts to s, or to electron/adu). For `mjd` also `format`: `iso` (UTC, or with
+            an offset such as -0700 or Z; the keyword may be a list [date, time]), `mjd`, `jd` or `unix`; and
+            `refers_to`: the `start` (default), `middle` or `end` of the exposure.
+        path: the file, for messages.
+
+    Returns:
+        The fields; mjd is the middle of the exposure.
+
+    Raises:
+        BadFrame: a keyword is missing, or its value cannot be understood or is out of range.
+        ConfigurationError: the mapping lacks a field, or its unit or format does not exist.
+    """
+    for name in ("mjd", "exptime", "gain", "filter"):
+        if name not in mapping:
+            raise ConfigurationError(
+                f"the header mapping says nothing about {name!r}: give a keyword or a constant"
+            )
+    exptime = _quantity(header, mapping, "exptime", path)
+    return HeaderFields(
+        mjd=_mjd(header, mapping["mjd"], exptime, path),
+        gain=_quantity(header, mapping, "gain", path),
+        exptime=exptime,
+        filter=_filter(_value(header, mapping["filter"], "filter", path), path),
+    )
+
+
+def load_header_parser(path: str | Path) -> Parser:
+    """Load `parse_header(header) -> {mjd, gain, exptime, filter}` from a Python file of the user.
+
+    Raises:
+        ConfigurationError: no such file, it cannot be imported, or has no such function.
+    """
+    path = Path(path)
+    spec = importlib.util.spec_from_file_location(f"lcops_header_parser_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ConfigurationError(
+            f"header parser {path}: no such Python file; write one that defines parse_header(header), returning a "
+            "dictionary with mjd, gain, exptime and filter, or describe the header in the configuration (raw.header)"
+        )
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's code raises
+        raise ConfigurationError(f"header parser {path}: cannot be imported: {_named(error)}") from error
+    parser = getattr(module, "parse_header", None)
+    if not callable(parser):
+        raise ConfigurationError(
+            f"header parser {path}: defines no function parse_header(header); it must return a dictionary with mjd, gain, "
+            "exptime and filter"
+        )
+    return parser
+
+
+def parse_with(parser: Parser, header: Header, path: str | Path) -> HeaderFields:
+    """Apply the user's function to a header; its mjd is taken as it is.
+
+    Raises:
+        BadFrame: the function fails for this header, or returns something else than four usable values.
+    """
+    try:
+        values = parser(header)
+    except Exception as error:  # whatever the user's code raises
+        raise BadFrame(f"{path}: parse_header failed on its header: {_named(error)}") from error
+    if not isinstance(values, Mapping):
+        raise BadFrame(f"{path}: parse_header returned {values!r}, expected a dictionary")
+    missing = [name for name in ("mjd", "gain", "exptime", "filter") if name not in values]
+    if missing:
+        raise BadFrame(
+            f"{path}: parse_header returned no {', '.join(missing)} (it returned {', '.join(values)})"
+        )
+
+    def number(name: str) -> float:
+        return _number(values[name], f"{name} returned by parse_header", path)
+
+    return HeaderFields(
+        mjd=_plausible_mjd(number("mjd"), "mjd returned by parse_header", path),
+        gain=_positive(number("gain"), "gain returned by parse_header", path),
+        exptime=_positive(number("exptime"), "exptime returned by parse_header", path),
+        filter=_filter(values["filter"], path),
+    )
+
+
+def _value(header: Header, field: Mapping[str, Any], name: str, path: str | Path) -> Any:
+    """The constant, or the value of the keyword; a list of values for a list of keywords."""
+    if field.get("constant") is not None:
+        return field["constant"]
+    keywords = field["keyword"]
+    if isinstance(keywords, str):
+        return _card(header, keywords, name, path)
+    return [_card(header, keyword, name, path) for keyword in keywords]
+
+
+def _card(header: Header, keyword: str, name: str, path: str | Path) -> Any:
+    if keyword not in header:
+        raise BadFrame(
+            f"{path}: its header has no keyword {keyword!r}, where the configuration expects {name}; correct the header "
+            f"mapping, or give a constant"
+        )
+    try:
+        return header[keyword]
+    except Exception as error:  # astropy parses a card when it is asked for
+        raise BadFrame(f"{path}: keyword {keyword}: the card cannot be read: {_named(error)}") from error
+
+
+def _quantity(header: Header, mapping: Mapping[str, Mapping[str, Any]], name: str, path: str | Path) -> float:
+    field, target = mapping[name], _UNITS[name]
+    what = _described(field, name)
+    value = _number(_value(header, field, name, path), what, path)
+    if field.get("unit") is not None:
+        try:
+            value = float((value * u.Unit(field["unit"])).to_value(target))
+        except (ValueError, TypeError, u.UnitConversionError) as error:
+            raise ConfigurationError(
+                f"header mapping of {name}: unit {field['unit']!r} cannot be converted to {target}: {error}"
+            ) from error
+    return _positive(value, what, path)
+
+
+def _described(field: Mapping[str, Any], name: str) -> str:
+    keyword = field.get("keyword")
+    return f"constant {name}" if keyword is None else f"keyword {keyword} ({name})"
+
+
+def _number(value: Any, what: str, path: str | Path) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise BadFrame(f"{path}: {what} is {value!r}, expected a number")
+    return number
+
+
+def _positive(value: float, what: str, path: str | Path) -> float:
+    if value <= 0:
+        raise BadFrame(f"{path}: {what} is {value:g}, expected more than 0")
+    return value
+
+
+def _filter(value: Any, path: str | Path) -> str:
+    name = value.strip() if isinstance(value, str) else str(value)
+    if not name or value is None:
+        raise BadFrame(
+            f"{path}: the filter is {value!r}, expected a name; give a constant if there is no filter"
+        )
+    return name
+
+
+def _mjd(header: Header, field: Mapping[str, Any], exptime: float, path: str | Path) -> float:
+    value = _value(header, field, "mjd", path)
+    what = _described(field, "mjd")
+    time_format = field.get("format") or "iso"
+    if time_format == "iso":
+        mjd = _from_iso(value, what, path)
+    elif time_format in {"mjd", "jd", "unix"}:
+        mjd = float(Time(_number(value, what, path), format=time_format, scale="utc").mjd)
+    else:
+        raise ConfigurationError(
+            f"header mapping of mjd: format {time_format!r} does not exist: write iso, mjd, jd or unix"
+        )
+    moment = field.get("refers_to") or "start"
+    if moment not in _SHIFT:
+        raise ConfigurationError(
+            f"header mapping of mjd: refers_to is {moment!r}: write start, middle or end"
+        )
+    return _plausible_mjd(mjd + _SHIFT[moment] * exptime / 86400, what, path)
+
+
+def _plausible_mjd(mjd: float, what: str, path: str | Path) -> float:
+    if not _FIRST_MJD < mjd < _LAST_MJD:
+        raise BadFrame(
+            f"{path}: {what} gives MJD {mjd:g}, expected {_FIRST_MJD:g} to {_LAST_MJD:g}: is the format right "
+            "(iso, mjd, jd, unix)?"
+        )
+    return mjd
+
+
+def _from_iso(value: Any, what: str, path: str | Path) -> float:
+    if isinstance(value, list):
+        # A full date and time in the date keyword would otherwise count twice.
+        date, time = str(value[0]).strip()[:10], str(value[-1]).strip().split("T")[-1]
+    else:
+        text = str(value).strip()
+        date, time = text[:10], text[10:].lstrip("T ")
+    match = _TIME.match(time)
+    if not (_DATE.match(date) and match):
+        hint = (
+            "; the time of day is in another keyword: give a list [date, time]" if _DATE.match(date) else ""
+        )
+        raise BadFrame(
+            f"{path}: {what} is {value!r}, expected a date and time such as 2017-12-20T01:33:43.3{hint}"
+        )
+    try:
+        moment = Time(f"{date} {match['time']}", format="iso", scale="utc")
+    except ValueError as error:
+        raise BadFrame(f"{path}: {what} is {value!r}: {error}") from error
+    return float(moment.mjd) - _offset_days(match["offset"])
+
+
+def _offset_days(offset: str | None) -> float:
+    if offset is None or offset[0] not in "+-":
+        return 0.0
+    digits = offset[1:].replace(":", "")
+    days = (int(digits[:2]) + int(digits[2:]) / 60) / 24
+    return -days if offset[0] == "-" else days
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,225 @@
+"""Raw frames, as the telescope left them. They are only ever read."""
+
+import bz2
+import errno
+import gzip
+import hashlib
+import io
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from lightcurver_ops.errors import BadFrame, ConfigurationError, TemporaryFailure
+
+# Beyond this part of saturated pixels, nothing in the frame can be measured (twilight, dome light).
+_SATURATED_PART = 0.5
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
+_PASSING |= {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """A raw frame: data [ny, nx] in the file's unit (ADU), float64, NaN where blank; header merged from its HDUs."""
+
+    data: NDArray[np.float64]
+    header: Header
+
+
+def read_raw(
+    path: str | Path,
+    *,
+    hdu_data: int = 0,
+    hdus_header: Sequence[int] = (0,),
+    saturation_adu: float | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> RawImage:
+    """Read a raw frame: plain, gzip, bzip2 or fpack compressed FITS, local or remote.
+
+    BZERO, BSCALE and BLANK are applied. An fpack'ed file keeps the image that was in HDU 0 in HDU 1: asking for 0 finds
+    it. Planes of length 1 beyond the second axis are dropped.
+
+    Args:
+        path: local path, or a URL that fsspec knows (`s3://...`; S3 needs the package s3fs).
+        hdu_data: number of the HDU of the image.
+        hdus_header: numbers of the HDUs whose headers are merged, in this order: the later ones win.
+        saturation_adu: saturation level; a frame of which more than half is saturated is refused.
+        storage_options: passed to fsspec for a URL (credentials, endpoint).
+
+    Raises:
+        BadFrame: missing, unreadable, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, all NaN, constant,
+            or saturated.
+        TemporaryFailure: the disk or the network failed.
+        ConfigurationError: the package for this kind of URL is missing.
+    """
+    content = _decompressed(_read_bytes(path, storage_options), path)
+    if not content:
+        raise BadFrame(
+            f"{path}: the file is empty (0 bytes), expected a FITS image: copy it again from the telescope"
+        )
+    if not content.startswith(b"SIMPLE  ="):
+        raise BadFrame(f"{path}: not a FITS file: it starts with {content[:9]!r}, expected b'SIMPLE  ='")
+    try:
+        # Headers of telescopes bend the standard in harmless ways; what matters is checked below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # uint=False: with astropy's unsigned integers BLANK would be lost.
+            with fits.open(io.BytesIO(content), memmap=False, uint=False) as hdus:
+                header = _merged_header(hdus, hdus_header, path)
+                data = np.array(_image_hdu(hdus, hdu_data, path).data, dtype=np.float64)
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+        EOFError,
+        zlib.error,
+        fits.VerifyError,
+        IndexError,
+        KeyError,
+    ) as error:
+        raise BadFrame(
+            f"{path}: truncated or corrupt: {len(content)} bytes do not hold the image that its header announces "
+            f"({error}); copy it again from the telescope"
+        ) from error
+    return RawImage(_checked(data, path, hdu_data, saturation_adu), header)
+
+
+def content_hash(data: NDArray) -> str:
+    """Hash of the pixel values, the same for one exposure under any name, compression or integer encoding.
+
+    Args:
+        data: any numeric array.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    # + 0.0 turns -0 into 0, and all NaN become the same bits.
+    values = np.ascontiguousarray(data, dtype="<f8") + 0.0
+    values[np.isnan(values)] = np.nan
+    digest = hashlib.sha256(repr(values.shape).encode())
+    digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def file_hash(path: str | Path, storage_options: dict[str, Any] | None = None) -> str:
+    """SHA-256 of the bytes of a file, local or remote; errors as `read_raw`."""
+    return hashlib.sha256(_read_bytes(path, storage_options)).hexdigest()
+
+
+def _read_bytes(path: str | Path, storage_options: dict[str, Any] | None) -> bytes:
+    try:
+        if "://" not in str(path):
+            return Path(path).read_bytes()
+        return _read_url(str(path), storage_options or {})
+    except FileNotFoundError as error:
+        raise BadFrame(f"{path}: does not exist (any more)") from error
+    except PermissionError as error:
+        raise BadFrame(
+            f"{path}: cannot be read: permission denied; give this user the right to read it"
+        ) from error
+    except IsADirectoryError as error:
+        raise BadFrame(f"{path}: is a directory, expected a FITS file") from error
+    except OSError as error:
+        if "://" in str(path) or error.errno in _PASSING:
+            raise TemporaryFailure(f"{path}: could not be read: {error}; try again") from error
+        raise BadFrame(f"{path}: cannot be read: {error}") from error
+
+
+def _read_url(url: str, storage_options: dict[str, Any]) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb", **storage_options) as file:
+            return file.read()
+    except ImportError as error:
+        raise ConfigurationError(f"{url}: reading this kind of URL needs another package: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{url}: not a URL that can be read: {error}") from error
+
+
+def _decompressed(content: bytes, path: str | Path) -> bytes:
+    try:
+        if content.startswith(b"\x1f\x8b"):
+            return gzip.decompress(content)
+        if content.startswith(b"BZh"):
+            return bz2.decompress(content)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise BadFrame(
+            f"{path}: truncated or corrupt compressed file ({error}); copy it again from the telescope"
+        ) from error
+    return content
+
+
+def _merged_header(hdus: fits.HDUList, numbers: Sequence[int], path: str | Path) -> Header:
+    headers = [_hdu(hdus, number, "hdus_header", path).header.copy() for number in numbers]
+    merged = headers[0] if headers else Header()
+    for header in headers[1:]:
+        merged.update(header)
+    return merged
+
+
+def _hdu(hdus: fits.HDUList, number: int, key: str, path: str | Path) -> Any:
+    try:
+        return hdus[number]
+    except IndexError:
+        raise BadFrame(
+            f"{path}: has no HDU {number}, as {key} asks for; it holds {_contents(hdus)}"
+        ) from None
+
+
+def _image_hdu(hdus: fits.HDUList, number: int, path: str | Path) -> Any:
+    hdu = _hdu(hdus, number, "hdu_data", path)
+    if (
+        number == 0
+        and hdu.header.get("NAXIS") == 0
+        and len(hdus) > 1
+        and isinstance(hdus[1], fits.CompImageHDU)
+    ):
+        hdu = hdus[1]
+    if not hdu.is_image or hdu.header.get("NAXIS", 0) == 0:
+        raise BadFrame(
+            f"{path}: no image in HDU {number}; it holds {_contents(hdus)}: set hdu_data to the number of the image"
+        )
+    return hdu
+
+
+def _contents(hdus: fits.HDUList) -> str:
+    kinds = []
+    for number, hdu in enumerate(hdus):
+        axes = [str(hdu.header.get(f"NAXIS{axis}")) for axis in range(1, hdu.header.get("NAXIS", 0) + 1)]
+        kind = "an image of " + " x ".join(axes) if hdu.is_image and axes else "no image"
+        kinds.append(f"{number}: {kind}")
+    return "; ".join(kinds)
+
+
+def _checked(
+    data: NDArray[np.float64], path: str | Path, hdu_data: int, saturation_adu: float | None
+) -> NDArray[np.float64]:
+    shape = data.shape
+    while data.ndim > 2 and data.shape[0] == 1:
+        data = data[0]
+    if data.ndim != 2:
+        raise BadFrame(f"{path}: the image in HDU {hdu_data} has the shape {shape}, expected two axes")
+    finite = data[np.isfinite(data)]
+    if not finite.size:
+        raise BadFrame(f"{path}: all {data.size} pixels are NaN or blank, expected an image")
+    low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        raise BadFrame(
+            f"{path}: all pixels have the same value {low:g}: no exposure (shutter or camera), expected an image"
+        )
+    if saturation_adu is not None:
+        part = float(np.mean(finite >= saturation_adu))
+        if part > _SATURATED_PART:
+            raise BadFrame(
+                f"{path}: saturated: {100 * part:.0f} % of the pixels reach {saturation_adu:g} ADU, expected at most "
+                f"{100 * _SATURATED_PART:.0f} %"
+            )
+    return data
