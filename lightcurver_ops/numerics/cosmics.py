@@ -106,8 +106,9 @@ def good_stamps(
 def bad_rows_and_columns(data: NDArray, noise: NDArray) -> NDArray[np.bool_]:
     """Find full rows and columns that are hot, dead or stuck at one value.
 
-    A line is bad where its mean (of values clipped to 3 sigma) differs from those of the lines two to three away on both sides, by more than
-    7 sigma of such differences and half of a pixel's noise; or where it hardly varies from pixel to pixel.
+    A line is bad where its mean (of values clipped to 3 sigma) differs from those of the lines two to three away on
+    both sides, by more than 7 sigma of such differences and half of a pixel's noise; or where it hardly varies
+    from pixel to pixel.
 
     Args:
         data, noise: [ny, nx] sky-subtracted image and its noise. Large pieces are judged better than stamps, where
@@ -125,8 +126,8 @@ def bad_rows_and_columns(data: NDArray, noise: NDArray) -> NDArray[np.bool_]:
 
 def _bad_rows(relative: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Indices [n] of bad rows of an image [n, m] in units of its noise, NaN where unknown."""
-    known = np.isfinite(relative).any(axis=1)
-    bad = ~known
+    known: NDArray[np.bool_] = np.any(np.isfinite(relative), axis=1)
+    bad = np.logical_not(known)
     if known.sum() < 7:
         return bad
     rows = relative[known]
