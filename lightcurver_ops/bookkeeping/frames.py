@@ -22,7 +22,9 @@ def all_frames(connection: sa.Connection, lens: str) -> list[sa.Row]:
 
 def any_frame(connection: sa.Connection, lens: str) -> bool:
     """Whether the lens has a frame at all."""
-    return connection.execute(sa.select(frames.c.id).where(frames.c.lens == lens).limit(1)).first() is not None
+    return (
+        connection.execute(sa.select(frames.c.id).where(frames.c.lens == lens).limit(1)).first() is not None
+    )
 
 
 def usable_frames(connection: sa.Connection, lens: str) -> list[sa.Row]:
@@ -80,5 +82,7 @@ def restore(connection: sa.Connection, frame_ids: Iterable[int], by: str | None 
 
 def footprints_of(connection: sa.Connection, lens: str) -> dict[int, sa.Row]:
     """frame id: footprint."""
-    query = sa.select(footprints).join(frames, frames.c.id == footprints.c.frame_id).where(frames.c.lens == lens)
+    query = (
+        sa.select(footprints).join(frames, frames.c.id == footprints.c.frame_id).where(frames.c.lens == lens)
+    )
     return {row.frame_id: row for row in connection.execute(query)}

@@ -59,7 +59,9 @@ def star_normalizations_of(connection: sa.Connection, lens: str, selection: str)
     return list(connection.execute(query))
 
 
-def catalog_magnitudes_of(connection: sa.Connection, lens: str, selection: str, band: str) -> dict[str, float]:
+def catalog_magnitudes_of(
+    connection: sa.Connection, lens: str, selection: str, band: str
+) -> dict[str, float]:
     """gaia id: catalogue magnitude in a band."""
     table = catalog_star_photometry
     query = sa.select(table.c.star_gaia_id, table.c.mag).where(
@@ -69,7 +71,11 @@ def catalog_magnitudes_of(connection: sa.Connection, lens: str, selection: str, 
 
 
 def replace_rows(
-    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], frame_ids: list[int], selection: str
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: list[dict[str, Any]],
+    frame_ids: list[int],
+    selection: str,
 ) -> None:
     """Replace all rows of a table that belong to frames and a star selection."""
     connection.execute(
@@ -99,7 +105,9 @@ def publish(
     key = result.inserted_primary_key
     assert key is not None
     if points:
-        connection.execute(sa.insert(light_curve_points), [{"publication_id": key[0], **point} for point in points])
+        connection.execute(
+            sa.insert(light_curve_points), [{"publication_id": key[0], **point} for point in points]
+        )
     return version
 
 

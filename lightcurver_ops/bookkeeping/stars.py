@@ -18,7 +18,9 @@ def save_selection(
     rows: list[dict[str, Any]],
 ) -> None:
     """Store a selection and its stars, and make it the current one; earlier ones stay for what refers to them."""
-    connection.execute(sa.update(star_selections).where(star_selections.c.lens == lens).values(is_current=False))
+    connection.execute(
+        sa.update(star_selections).where(star_selections.c.lens == lens).values(is_current=False)
+    )
     upsert(
         connection,
         star_selections,
@@ -68,13 +70,21 @@ def save_stars_in_frame(
         connection.execute(
             sa.insert(stars_in_frames),
             [
-                {"frame_id": frame_id, "combined_footprint_hash": selection, "star_gaia_id": star, "x": x, "y": y}
+                {
+                    "frame_id": frame_id,
+                    "combined_footprint_hash": selection,
+                    "star_gaia_id": star,
+                    "x": x,
+                    "y": y,
+                }
                 for star, (x, y) in positions.items()
             ],
         )
 
 
-def stars_in_frame(connection: sa.Connection, frame_id: int, selection: str) -> dict[str, tuple[float, float]]:
+def stars_in_frame(
+    connection: sa.Connection, frame_id: int, selection: str
+) -> dict[str, tuple[float, float]]:
     """gaia id: (x, y) px, of the stars in a frame."""
     query = sa.select(stars_in_frames).where(
         stars_in_frames.c.frame_id == frame_id, stars_in_frames.c.combined_footprint_hash == selection

@@ -191,6 +191,7 @@ stars = Table(
         ["lens", "combined_footprint_hash"],
         ["star_selections.lens", "star_selections.combined_footprint_hash"],
         ondelete="CASCADE",
+        name="fk_stars_selection",
     ),
     comment="reference stars",
 )

@@ -1,9 +1,7 @@
 """Which catalogue stars become reference stars, what they are called, and which of them are used."""
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
@@ -11,7 +9,7 @@ from astropy.table import MaskedColumn, Table
 
 from lightcurver_ops.catalogs.base import unmasked
 from lightcurver_ops.catalogs.motion import positions_at
-from lightcurver_ops.catalogs.regions import Region, separation_deg
+from lightcurver_ops.catalogs.regions import separation_deg
 from lightcurver_ops.errors import ConfigurationError, QualityGate
 
 DEFAULT_NUMBER = 10
@@ -177,30 +175,3 @@ def choose(
             f"no reference star is left: of {', '.join(names) or 'none'}, {', '.join(excluded) or 'none'} are excluded"
         )
     return chosen
-
-
-def selection_identifier(
-    region: Region,
-    cuts: Cuts,
-    catalogue_identity: str,
-    *,
-    roi_ra: float,
-    roi_dec: float,
-    epoch_mjd: float | None = None,
-) -> str:
-    """A hash of everything that decides a selection and the names in it: 32 hexadecimal digits.
-
-    Args:
-        region, cuts, roi_ra, roi_dec, epoch_mjd: as given to the query and to `select_reference_stars`.
-        catalogue_identity: `CatalogProvider.identity()`.
-    """
-    # min_number_stars decides whether there is a selection, not which.
-    limits = {key: value for key, value in asdict(cuts).items() if key != "min_number_stars"}
-    decisive = [
-        json.loads(region.key()),
-        {key: None if value is None else float(value) for key, value in limits.items()},
-        catalogue_identity,
-        [round(roi_ra % 360.0, 7), round(roi_dec, 7)],
-        epoch_mjd,
-    ]
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]

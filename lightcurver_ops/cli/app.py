@@ -57,7 +57,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Show what is done; twice: more.")] = 0,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Show what is done; twice: more.")
+    ] = 0,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,

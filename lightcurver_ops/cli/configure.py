@@ -19,7 +19,9 @@ def init(
     name: Annotated[str | None, typer.Option(help="Name of the lens; default: the name of the file.")] = None,
     ra: Annotated[float | None, typer.Option(help="Right ascension of the lens, ICRS degrees.")] = None,
     dec: Annotated[float | None, typer.Option(help="Declination of the lens, ICRS degrees.")] = None,
-    raw_dir: Annotated[list[str] | None, typer.Option(help="Directory with raw frames; repeat for more.")] = None,
+    raw_dir: Annotated[
+        list[str] | None, typer.Option(help="Directory with raw frames; repeat for more.")
+    ] = None,
     workdir: Annotated[
         Path | None, typer.Option(help="Working directory; default: named after the lens, beside the file.")
     ] = None,
@@ -32,7 +34,9 @@ def init(
     values: dict[str, Any] = {"name": name, "workdir": str(workdir or f"./{name}")}
     values["raw"] = {"raw_dirs": raw_dir} if raw_dir else {}
     values["roi"] = {key: value for key, value in (("ra", ra), ("dec", dec)) if value is not None}
-    values["roi"]["point_sources"] = {"A": [ra, dec]} if ra is not None and dec is not None else {"A": ["RA", "DEC"]}
+    values["roi"]["point_sources"] = (
+        {"A": [ra, dec]} if ra is not None and dec is not None else {"A": ["RA", "DEC"]}
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(lens_template(values), encoding="utf-8")
@@ -50,11 +54,15 @@ def check(config: Config) -> None:
     typer.echo(f"{config} is valid.")
     for line in _explanation(lens):
         typer.echo(f"  {line}")
-    problems = [problem for finding in (_raw, _workdir, _catalogue, _plate_solving) for problem in finding(lens)]
+    problems = [
+        problem for finding in (_raw, _workdir, _catalogue, _plate_solving) for problem in finding(lens)
+    ]
     for problem in problems:
         typer.echo(f"problem: {problem}", err=True)
     if problems:
-        raise ConfigurationError(f"{config}: {len(problems)} to be put right before `lcops run` (listed above)")
+        raise ConfigurationError(
+            f"{config}: {len(problems)} to be put right before `lcops run` (listed above)"
+        )
     typer.echo("Nothing stands in the way of `lcops run`.")
 
 
@@ -76,7 +84,9 @@ def _explanation(lens: LensConfig) -> list[str]:
         f"PSF: {_use(stars.stars_to_use_psf)}; normalization: {_use(stars.stars_to_use_norm)}",
         f"products in {lens.workdir}; bookkeeping in "
         + ("the database of the configuration" if lens.database else str(lens.workdir / "database.sqlite3")),
-        "without telescope: no airmass, Moon and Sun" if lens.telescope is None else f"telescope {lens.telescope.name}",
+        "without telescope: no airmass, Moon and Sun"
+        if lens.telescope is None
+        else f"telescope {lens.telescope.name}",
     ]
 
 
@@ -103,7 +113,9 @@ def _raw(lens: LensConfig) -> list[str]:
     try:
         image = raw.read_raw(files[0].path, hdu_data=lens.raw.hdu_data, hdus_header=lens.raw.hdus_header)
         if lens.raw.header_parser is not None:
-            fields = header.parse_with(header.load_header_parser(lens.raw.header_parser), image.header, files[0].path)
+            fields = header.parse_with(
+                header.load_header_parser(lens.raw.header_parser), image.header, files[0].path
+            )
         else:
             mapping = lens.raw.header.model_dump(exclude_none=True)
             fields = header.read_header_fields(image.header, mapping, files[0].path)
@@ -146,13 +158,19 @@ def _catalogue(lens: LensConfig) -> list[str]:
         table = catalog_of(lens).query(Disk(lens.roi.ra, lens.roi.dec, radius))
     except LightcurverError as error:
         return [str(error)]
-    typer.echo(f"  {len(table)} catalogue stars within {lens.stars.ROI_disk_radius_arcseconds:g} arcsec of the ROI")
+    typer.echo(
+        f"  {len(table)} catalogue stars within {lens.stars.ROI_disk_radius_arcseconds:g} arcsec of the ROI"
+    )
     return []
 
 
 def _plate_solving(lens: LensConfig) -> list[str]:
     settings = lens.plate_solving
-    if settings.already_plate_solved or settings.strategy != "plate_solve" or settings.astrometry_net_api_key_file:
+    if (
+        settings.already_plate_solved
+        or settings.strategy != "plate_solve"
+        or settings.astrometry_net_api_key_file
+    ):
         return []
     if shutil.which("solve-field") is None:
         return [

@@ -16,7 +16,9 @@ from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.read_convert_skysub_character_catalog import ReadConvertSkysubCharacterCatalog
 from lightcurver_ops.stages.usage import FrameUsage, usage
 
-app = typer.Typer(help="List frames, see why one is not used, eliminate and restore them.", no_args_is_help=True)
+app = typer.Typer(
+    help="List frames, see why one is not used, eliminate and restore them.", no_args_is_help=True
+)
 
 Names = Annotated[
     list[str], typer.Argument(help="Numbers, names or patterns of frames ('*20171220*').", show_default=False)
@@ -56,7 +58,9 @@ def list_frames(
     ]
     typer.echo(table(header, rows, numeric={0, 2, 4, 5, 6}))
     used = sum(item.reason is None for item in usages)
-    typer.echo(f"\n{len(usages)} frames, {used} used, {len(usages) - used} not; {len(never)} raw files not imported")
+    typer.echo(
+        f"\n{len(usages)} frames, {used} used, {len(usages) - used} not; {len(never)} raw files not imported"
+    )
     for path, reason in never.items():
         typer.echo(f"  {reason if path in reason else f'{path}: {reason}'}")
 
@@ -79,7 +83,9 @@ def why(config: Config, names: Names) -> None:
     for path, reason in rejected.items():
         typer.echo(reason if path in reason else f"{path}: {reason}")
     if not wanted and not rejected:
-        raise ConfigurationError(f"no frame matches {', '.join(names)}; `lcops frames list {config}` lists them")
+        raise ConfigurationError(
+            f"no frame matches {', '.join(names)}; `lcops frames list {config}` lists them"
+        )
 
 
 @app.command("eliminate")
@@ -127,7 +133,9 @@ def _matching(usages: list[FrameUsage], names: list[str], *, allow_none: bool = 
         or options.wants(item.frame.original_image_path)
     ]
     if not chosen and not allow_none:
-        raise ConfigurationError(f"no frame matches {', '.join(names)}; `lcops frames list CONFIG` lists them")
+        raise ConfigurationError(
+            f"no frame matches {', '.join(names)}; `lcops frames list CONFIG` lists them"
+        )
     return chosen
 
 

@@ -16,7 +16,9 @@ from lightcurver_ops.stages.initialize_database import ensure_initialized
 
 def lightcurve(
     config: Config,
-    per: Annotated[Literal["night", "epoch"], typer.Option(help="One row per night or per exposure.")] = "night",
+    per: Annotated[
+        Literal["night", "epoch"], typer.Option(help="One row per night or per exposure.")
+    ] = "night",
     filter_name: Annotated[
         str | None, typer.Option("--filter", help="Which filter; needed where there are several.")
     ] = None,
@@ -57,12 +59,16 @@ def _published(lens: Lens, filter_name: str | None, version: int | None) -> tupl
         if not filters:
             raise ConfigurationError(f"{lens.name} has no light curve yet: `lcops run` makes it")
         if filter_name is None and len(filters) > 1:
-            raise ConfigurationError(f"{lens.name} has light curves in {', '.join(filters)}: choose one with --filter")
+            raise ConfigurationError(
+                f"{lens.name} has light curves in {', '.join(filters)}: choose one with --filter"
+            )
         name = filter_name or filters[0]
         publication = photometry.publication_of(connection, lens.name, name, version)
         if publication is None:
             what = f"filter {name}" if version is None else f"version {version} of filter {name}"
-            raise ConfigurationError(f"{lens.name} has no light curve in {what}; there are: {', '.join(filters)}")
+            raise ConfigurationError(
+                f"{lens.name} has no light curve in {what}; there are: {', '.join(filters)}"
+            )
         points = photometry.points_of(connection, publication.id)
     labels = list(dict.fromkeys(point.source for point in points))
     first = {point.frame_id: point for point in points}

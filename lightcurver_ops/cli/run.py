@@ -24,7 +24,9 @@ _stage_help = "Number, name, or the beginning of the name of a stage (`lcops sta
 def run(
     config: Config,
     first: Annotated[str, typer.Option("--from", help=f"Start here. {_stage_help}", metavar="STAGE")] = "0",
-    last: Annotated[str, typer.Option("--to", help="Stop after this stage.", metavar="STAGE")] = STAGES[-1].name,
+    last: Annotated[str, typer.Option("--to", help="Stop after this stage.", metavar="STAGE")] = STAGES[
+        -1
+    ].name,
     frames: Annotated[
         list[str] | None,
         typer.Option(help="Only these frames in frame-wise stages: a name or pattern; repeat for more."),
@@ -32,7 +34,9 @@ def run(
     redo: Annotated[
         str | None, typer.Option(help="Make this stage and all after it again.", metavar="STAGE")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
+    ] = False,
 ) -> None:
     """Make everything that is missing or out of date, up to the light curve.
 
@@ -52,7 +56,10 @@ def run(
             for reason in list(reasons.values())[:_REASONS_SHOWN]:
                 typer.echo(f"  {kind}: {reason}", err=True)
             if len(reasons) > _REASONS_SHOWN:
-                typer.echo(f"  and {len(reasons) - _REASONS_SHOWN} more {kind}: see `lcops status {config}`", err=True)
+                typer.echo(
+                    f"  and {len(reasons) - _REASONS_SHOWN} more {kind}: see `lcops status {config}`",
+                    err=True,
+                )
 
     with opened(config) as lens, shown_progress(not quiet) as progress:
         results = run_pipeline(
@@ -105,4 +112,6 @@ def status(
         for unit, reason in shown:
             typer.echo(f"  {reason if unit in reason else f'{unit}: {reason}'}")
         if shown and len(state.reasons) > len(shown):
-            typer.echo(f"  and {len(state.reasons) - len(shown)} more (--reasons {len(state.reasons)} shows all)")
+            typer.echo(
+                f"  and {len(state.reasons) - len(shown)} more (--reasons {len(state.reasons)} shows all)"
+            )

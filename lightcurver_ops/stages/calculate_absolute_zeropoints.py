@@ -53,7 +53,9 @@ class CalculateAbsoluteZeropoints(Stage):
             magnitude, error = self._magnitudes([known[star] for star in table.star_ids], band)
             result = zero_points(table.flux, magnitude)
             if not np.isfinite(magnitude).any():
-                run.note(f"{filter_name}: no star has a {band} magnitude, the light curve stays without zero point")
+                run.note(
+                    f"{filter_name}: no star has a {band} magnitude, the light curve stays without zero point"
+                )
             self._save(filter_name, band, table, (magnitude, error), result, selection, inputs_hash, run)
 
     def _magnitudes(self, chosen: list[sa.Row], band: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +67,9 @@ class CalculateAbsoluteZeropoints(Stage):
             return panstarrs_magnitudes(self.config, chosen, band)
 
         def column(name: str) -> np.ndarray:
-            return np.array([np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen])
+            return np.array(
+                [np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen]
+            )
 
         gmag, colour = column("gmag"), column("bmag") - column("rmag")
         return magnitudes_in_band(band, gmag, colour)

@@ -25,7 +25,11 @@ class CalculateCommonAndTotalFootprint(Stage):
         if not taking_part:
             return {}
         solved = frames.footprints_of(connection, self.lens.name)
-        return {WHOLE_LENS: self.hash_inputs([(row.image_relpath, solved[row.id].inputs_hash) for row in taking_part])}
+        return {
+            WHOLE_LENS: self.hash_inputs(
+                [(row.image_relpath, solved[row.id].inputs_hash) for row in taking_part]
+            )
+        }
 
     def make(self, units: dict[str, str], run: Run) -> None:
         from lightcurver_ops.astrometry import footprints
@@ -57,7 +61,9 @@ class CalculateCommonAndTotalFootprint(Stage):
                 "n_frames": len(rows) - len(bad_ids),
                 **ledger.provenance(inputs_hash),
             }
-            connection.execute(sa.delete(combined_footprint).where(combined_footprint.c.lens == self.lens.name))
+            connection.execute(
+                sa.delete(combined_footprint).where(combined_footprint.c.lens == self.lens.name)
+            )
             ledger.upsert(connection, combined_footprint, [row])
 
         run.done(WHOLE_LENS, inputs_hash, write)

@@ -45,9 +45,13 @@ def flux_tables(connection: sa.Connection, lens: Any) -> dict[str, FluxTable]:
     }
     order = [star.gaia_id for star in stars.stars_of(connection, lens.name, selection)]
     measured = [
-        row for row in photometry.fluxes_of(connection, lens.name, selection) if (row.frame_id, row.star_gaia_id) in wanted
+        row
+        for row in photometry.fluxes_of(connection, lens.name, selection)
+        if (row.frame_id, row.star_gaia_id) in wanted
     ]
-    low, high = chi2_interval([row.chi2 for row in measured], config.normalization.fluxes_fit_exclude_strategy)
+    low, high = chi2_interval(
+        [row.chi2 for row in measured], config.normalization.fluxes_fit_exclude_strategy
+    )
     good = [row for row in measured if low <= row.chi2 <= high and row.converged and row.flux > 0]
     tables = {}
     for filter_name, rows in by_filter.items():
@@ -116,7 +120,9 @@ class CalculateNormalizationCoefficient(Stage):
         from lightcurver_ops.diagnostics.normalization import plot_normalization
 
         with reading(self.lens.engine) as connection:
-            names = {star.gaia_id: star.name for star in stars.stars_of(connection, self.lens.name, selection)}
+            names = {
+                star.gaia_id: star.name for star in stars.stars_of(connection, self.lens.name, selection)
+            }
         plot_normalization(
             self.lens.workdir / f"diagnostics/normalization_{safe(filter_name)}.png",
             mjd=np.array([row.mjd for row in table.frames]),

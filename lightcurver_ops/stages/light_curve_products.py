@@ -48,7 +48,9 @@ def night_columns(
 
     nights = combine_nights(flux, uncertainty, common["mjd"])
     columns: Columns = {"mjd": nights.mjd, "scatter_mjd": nights.scatter_mjd}
-    columns |= {name: nights.mean_of(values) for name, values in common.items() if name not in ("mjd", "frame_id")}
+    columns |= {
+        name: nights.mean_of(values) for name, values in common.items() if name not in ("mjd", "frame_id")
+    }
     mags = magnitudes(nights.flux, nights.d_flux, zeropoint)
     for j, label in enumerate(labels):
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -8,7 +8,6 @@ import numpy as np
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import ledger, photometry
-from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of_file
 from lightcurver_ops.errors import ConfigurationError, NothingToDo
 from lightcurver_ops.stages.base import Report, Run, RunOptions, Stage
@@ -168,7 +167,9 @@ class ModelCalibratedCutouts(Stage):
 
         run.done(filter_name, inputs_hash, write)
 
-    def _plot(self, filter_name: str, labels: list[str], prepared: Any, fit: Any, epochs: Any, nights: Any) -> None:
+    def _plot(
+        self, filter_name: str, labels: list[str], prepared: Any, fit: Any, epochs: Any, nights: Any
+    ) -> None:
         from lightcurver_ops.diagnostics import light_curves, roi
 
         roi.plot_roi(

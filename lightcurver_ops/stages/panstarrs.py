@@ -16,6 +16,7 @@ def panstarrs_magnitudes(
         ConfigurationError: the field lies outside the survey.
     """
     from lightcurver_ops.catalogs import panstarrs
+    from lightcurver_ops.catalogs.cache import Cached
     from lightcurver_ops.catalogs.motion import positions_at
     from lightcurver_ops.catalogs.regions import Disk
     from lightcurver_ops.numerics.synthetic_magnitudes import panstarrs_band
@@ -27,7 +28,9 @@ def panstarrs_magnitudes(
         return np.array([np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen])
 
     radius = max(star.distance_to_roi_arcsec for star in chosen) / 3600 + 0.01
-    table = panstarrs.PanstarrsCatalog().query(Disk(config.roi.ra, config.roi.dec, radius))
+    table = Cached(panstarrs.Panstarrs(), config.workdir / "catalog_cache").query(
+        Disk(config.roi.ra, config.roi.dec, radius)
+    )
     mjd = 51544.5 + (panstarrs.EPOCH - 2000.0) * 365.25
     ra, dec = positions_at(
         column("ra"), column("dec"), column("pmra"), column("pmdec"), column("ref_epoch"), mjd

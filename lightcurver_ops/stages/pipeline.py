@@ -113,7 +113,11 @@ def _forget(lens: Lens, redo: int, options: RunOptions) -> None:
         for stage in STAGES[max(redo, 1) :]:
             units = None
             if options.frames is not None and stage.frame_wise:
-                units = {unit for unit in ledger.products_of(connection, lens.name, stage.name) if options.wants(unit)}
+                units = {
+                    unit
+                    for unit in ledger.products_of(connection, lens.name, stage.name)
+                    if options.wants(unit)
+                }
             ledger.forget(connection, lens.name, [stage.name], units)
 
 

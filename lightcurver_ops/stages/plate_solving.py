@@ -272,7 +272,12 @@ def _request(task: SolveTask) -> Any:
     if task.catalogue is not None and len(task.catalogue):
         table = task.catalogue
         ra, dec = positions_at(
-            table["ra"], table["dec"], unmasked(table, "pmra"), unmasked(table, "pmdec"), table["ref_epoch"], task.mjd
+            table["ra"],
+            table["dec"],
+            unmasked(table, "pmra"),
+            unmasked(table, "pmdec"),
+            table["ref_epoch"],
+            task.mjd,
         )
         catalogue = Catalogue(ra, dec, unmasked(table, "phot_g_mean_mag"))
     roi, settings = task.config.roi, task.config.plate_solving

@@ -52,7 +52,9 @@ class PrepareCalibratedCutouts(Stage):
             reasons: dict[str, int] = {}
             for item in usages:
                 reasons[item.reason or ""] = reasons.get(item.reason or "", 0) + 1
-            counted = [f"{count} x {reason}" for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1])]
+            counted = [
+                f"{count} x {reason}" for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1])
+            ]
             raise QualityGate(
                 f"{self.lens.name}: none of its {len(usages)} frames can be used: {joined(counted, 5)}",
                 n_frames=len(usages),
@@ -61,9 +63,9 @@ class PrepareCalibratedCutouts(Stage):
     def make(self, units: dict[str, str], run: Run) -> None:
         from lightcurver_ops.numerics.noise import inflate_masked
         from lightcurver_ops.numerics.zeropoints import global_zero_point
+        from lightcurver_ops.stages.stamp_extraction import regions_path
         from lightcurver_ops.storage import prepared as prepared_files
         from lightcurver_ops.storage import regions as region_files
-        from lightcurver_ops.stages.stamp_extraction import regions_path
 
         workdir, size = self.lens.workdir, self.config.cutouts.stamp_size_ROI
         with reading(self.lens.engine) as connection:
@@ -81,7 +83,9 @@ class PrepareCalibratedCutouts(Stage):
             headers = [region_files.read_regions(regions_path(workdir, name), [ROI])[0].wcs for name in names]
             coefficient = np.array([coefficients[row.id].coefficient for row in rows])
             error = np.array([coefficients[row.id].standard_error for row in rows])
-            zeropoint = np.array([zeropoints[row.id].zeropoint if row.id in zeropoints else np.nan for row in rows])
+            zeropoint = np.array(
+                [zeropoints[row.id].zeropoint if row.id in zeropoints else np.nan for row in rows]
+            )
             calibrated = global_zero_point(zeropoint, coefficient)
             scale = coefficient[:, None, None]
             prepared = prepared_files.PreparedCutouts(

@@ -65,7 +65,9 @@ class PsfModeling(Stage):
                 ready.append(row)
             else:
                 error = BadFrame(f"{row.image_relpath}: no star for the PSF lies in this frame")
-                run.quarantine(row.image_relpath, units[row.image_relpath], error, self._without_psf(row, selection))
+                run.quarantine(
+                    row.image_relpath, units[row.image_relpath], error, self._without_psf(row, selection)
+                )
         if not ready:
             return
         enable_compilation_cache()

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import frames, stars
 from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.stages.base import WHOLE_LENS, Run, Stage
 from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
 from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
@@ -38,13 +39,15 @@ class QueryGaiaForStars(Stage):
         rows = frames.usable_frames(connection, self.lens.name)
         if not rows:
             return {}
-        selection_hash = self.hash_inputs(catalog_identity(self.config), self._region_hash(connection))
+        selection = self._identifier(connection)
         solved = frames.footprints_of(connection, self.lens.name)
         stamp = self.config.cutouts.stamp_size_stars
         return {
-            WHOLE_LENS: selection_hash,
+            WHOLE_LENS: self.hash_inputs(selection),
             **{
-                row.image_relpath: self.hash_inputs(selection_hash, row.inputs_hash, solved[row.id].inputs_hash, stamp)
+                row.image_relpath: hash_of(
+                    self.name, self.version, selection, row.inputs_hash, solved[row.id].inputs_hash, stamp
+                )
                 for row in rows
             },
         }
@@ -67,6 +70,11 @@ class QueryGaiaForStars(Stage):
                 stars.save_stars_in_frame(connection, frame_id, selection, inside)
 
             run.done(unit, inputs_hash, write)
+
+    def _identifier(self, connection: sa.Connection) -> str:
+        """Of the selection: everything that decides which stars are in it and what they are called."""
+        keys = {key: self.config.value(key) for key in self.config_keys if key != "stars.min_number_stars"}
+        return hash_of(self.version, keys, catalog_identity(self.config), self._region_hash(connection))
 
     def _region_hash(self, connection: sa.Connection) -> str | None:
         """What the region depends on beside the configuration: nothing for a disk, else the frames."""
@@ -122,14 +130,12 @@ class QueryGaiaForStars(Stage):
             "keys": {key: self.config.value(key) for key in self.config_keys},
             "account": chosen.account(),
         }
-        # The identifier of the selection is the hash of all that decides it.
-        run.done(
-            WHOLE_LENS,
-            inputs_hash,
-            lambda connection: stars.save_selection(
-                connection, self.lens.name, inputs_hash, inputs_hash, description, rows
-            ),
-        )
+
+        def write(connection: sa.Connection) -> None:
+            selection = self._identifier(connection)
+            stars.save_selection(connection, self.lens.name, selection, inputs_hash, description, rows)
+
+        run.done(WHOLE_LENS, inputs_hash, write)
 
     def _query(self, catalogue: Any) -> Any:
         from lightcurver_ops.catalogs.regions import Disk, Polygon
@@ -137,7 +143,7 @@ class QueryGaiaForStars(Stage):
         settings, roi = self.config.stars, self.config.roi
         if settings.strategy == "ROI_disk":
             return catalogue.query(
-                Disk(roi.ra, roi.dec, settings.ROI_disk_radius_arcseconds / 3600), max_gmag=settings.max_gmag
+                Disk(roi.ra, roi.dec, settings.ROI_disk_radius_arcseconds / 3600), max_gmag=self._max_gmag()
             )
         with reading(self.lens.engine) as connection:
             footprint = combined_footprint_of(connection, self.lens.name)
@@ -153,11 +159,15 @@ class QueryGaiaForStars(Stage):
                 n_frames=footprint.n_frames,
             )
         disk = reduce(_larger, (polygon.bounding_disk() for polygon in polygons))
-        table = catalogue.query(disk, max_gmag=settings.max_gmag)
+        table = catalogue.query(disk, max_gmag=self._max_gmag())
         inside = np.zeros(len(table), dtype=bool)
         for polygon in polygons:
             inside |= polygon.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))
         return table[inside]
+
+    def _max_gmag(self) -> float | None:
+        """The faint limit spares an archive the faint stars; of a file we see all, and say what the cut removed."""
+        return None if self.config.stars.gaia_provider == "file" else self.config.stars.max_gmag
 
     def _positions_in(self, row: sa.Row, chosen: list[sa.Row]) -> dict[str, tuple[float, float]]:
         """Stars inside the frame at its epoch, half a stamp from its edges."""
@@ -169,7 +179,9 @@ class QueryGaiaForStars(Stage):
         wcs = WCS(frame_files.read_header(self.lens.workdir / row.image_relpath))
 
         def column(name: str) -> np.ndarray:
-            return np.array([np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen])
+            return np.array(
+                [np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen]
+            )
 
         ra, dec = positions_at(
             column("ra"), column("dec"), column("pmra"), column("pmdec"), column("ref_epoch"), row.mjd

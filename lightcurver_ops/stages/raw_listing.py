@@ -78,6 +78,8 @@ def _remote(url: str) -> list[RawFile]:
     except OSError as error:
         raise TemporaryFailure(f"raw.raw_dirs: {url}: the storage does not answer: {error}") from error
     return [
-        RawFile(f"{protocol}://{path}", info.get("size") or 0, str(info.get("ETag") or info.get("LastModified")))
+        RawFile(
+            f"{protocol}://{path}", info.get("size") or 0, str(info.get("ETag") or info.get("LastModified"))
+        )
         for path, info in details.items()
     ]

@@ -62,9 +62,12 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             known = frames.all_frames(connection, self.lens.name)
         stems = _stems(listed, {row.original_image_path: Path(row.image_relpath).stem for row in known})
         existing = {row.original_image_path: row.inputs_hash for row in known}
-        keys_hash = hash_of({key: self.config.value(key) for key in _PIXEL_KEYS}, self._parser_hash(), self.version)
+        keys_hash = hash_of(
+            {key: self.config.value(key) for key in _PIXEL_KEYS}, self._parser_hash(), self.version
+        )
         tasks = [
-            ImportTask(self.config, listed[path], stems[path], keys_hash, existing.get(path)) for path in units
+            ImportTask(self.config, listed[path], stems[path], keys_hash, existing.get(path))
+            for path in units
         ]
         for task, outcome in map_tasks(import_frame, tasks, self.config.compute.processes):
             path = task.raw.path
@@ -136,7 +139,8 @@ def _stems(listed: dict[str, RawFile], taken: dict[str, str]) -> dict[str, str]:
     for path, stem in taken.items():
         owners.setdefault(stem.lower(), set()).add(path)
     return {
-        path: taken.get(path) or (raw.stem if len(owners[raw.stem.lower()]) == 1 else f"{raw.stem}_{hash_of(path)[:8]}")
+        path: taken.get(path)
+        or (raw.stem if len(owners[raw.stem.lower()]) == 1 else f"{raw.stem}_{hash_of(path)[:8]}")
         for path, raw in listed.items()
     }
 
@@ -256,7 +260,9 @@ def _ephemerides(config: LensConfig, mjd: float) -> dict[str, Any]:
     if row["sun_altitude"] is not None and row["sun_altitude"] > 0:
         warnings.append(f"the Sun is up ({row['sun_altitude']:.1f} deg): check telescope and time keywords")
     if row["altitude"] is not None and row["altitude"] < 0:
-        warnings.append(f"the ROI is below the horizon ({row['altitude']:.1f} deg): check telescope and time keywords")
+        warnings.append(
+            f"the ROI is below the horizon ({row['altitude']:.1f} deg): check telescope and time keywords"
+        )
     return {**row, "warnings": "; ".join(warnings) or None}
 
 

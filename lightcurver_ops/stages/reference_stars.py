@@ -6,9 +6,7 @@ from lightcurver_ops.bookkeeping import frames, stars
 from lightcurver_ops.config import LensConfig
 
 
-def stars_for(
-    config: LensConfig, purpose: str, available: list[sa.Row], present: set[str]
-) -> list[sa.Row]:
+def stars_for(config: LensConfig, purpose: str, available: list[sa.Row], present: set[str]) -> list[sa.Row]:
     """Stars of a frame for ``psf`` or ``norm``, nearest first: the user's list, the N closest, or the 10 closest.
 
     Raises:
@@ -21,7 +19,9 @@ def stars_for(
     by_name = {star.name: star for star in available}
     # Names are checked against all stars; the closest ones are counted among those that the frame has.
     if isinstance(use, list):
-        return [by_name[name] for name in choose(list(by_name), use, exclude) if by_name[name].gaia_id in present]
+        return [
+            by_name[name] for name in choose(list(by_name), use, exclude) if by_name[name].gaia_id in present
+        ]
     allowed = choose(list(by_name), len(by_name), exclude) if by_name else []
     here = [name for name in allowed if by_name[name].gaia_id in present]
     return [by_name[name] for name in (choose(here, use) if here else [])]
@@ -36,7 +36,9 @@ def stars_per_frame(
         return {}
     available = stars.stars_of(connection, config.name, selection)
     return {
-        row.id: stars_for(config, purpose, available, set(stars.stars_in_frame(connection, row.id, selection)))
+        row.id: stars_for(
+            config, purpose, available, set(stars.stars_in_frame(connection, row.id, selection))
+        )
         for row in rows
     }
 

@@ -126,5 +126,7 @@ def extract_stamps(task: StampTask) -> None:
             corner=(x0, y0),
         )
     if not stamps[ROI].good.any():
-        raise BadFrame(f"{task.unit}: no usable pixel in the ROI: it lies outside the frame, or is all masked")
+        raise BadFrame(
+            f"{task.unit}: no usable pixel in the ROI: it lies outside the frame, or is all masked"
+        )
     region_files.write_regions(task.regions, stamps, image.shape)

@@ -27,7 +27,9 @@ class StampStack:
     """[F, S]"""
 
 
-def read_stamps(workdir: Path, units: list[str], objects: list[list[str]], size: int, n_slots: int) -> StampStack:
+def read_stamps(
+    workdir: Path, units: list[str], objects: list[list[str]], size: int, n_slots: int
+) -> StampStack:
     """Read the stamps of some objects of each frame.
 
     Args:

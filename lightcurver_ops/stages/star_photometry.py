@@ -76,7 +76,9 @@ class StarPhotometry(Stage):
             for s, star in enumerate(present[row.id]):
                 if (star, row.id) in backgrounds:
                     stack.data[f, s] -= backgrounds[star, row.id]
-        psf = np.array([region_files.read_psf(self.lens.workdir / psfs[row.id].psf_relpath).full_psf for row in rows])
+        psf = np.array(
+            [region_files.read_psf(self.lens.workdir / psfs[row.id].psf_relpath).full_psf for row in rows]
+        )
         fluxes = fit_star_fluxes(
             stack.data,
             stack.noise,

@@ -126,7 +126,9 @@ def _coefficient_reason(connection: sa.Connection, config: LensConfig) -> Callab
     def reason(row: sa.Row) -> Reason:
         coefficient = known.get(row.id)
         if coefficient is None:
-            return "no normalization coefficient: no star of the normalization was measured well in this frame"
+            return (
+                "no normalization coefficient: no star of the normalization was measured well in this frame"
+            )
         if bounds and not bounds[0] <= coefficient.coefficient <= bounds[1]:
             return (
                 f"normalization coefficient {coefficient.coefficient:.3f} outside {bounds[0]:g} to {bounds[1]:g} "

@@ -1,17 +1,15 @@
 """Choice and names of the reference stars."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lightcurver_ops.catalogs.regions import Disk, Polygon, separation_deg
+from lightcurver_ops.catalogs.regions import separation_deg
 from lightcurver_ops.catalogs.selection import (
     Cuts,
     choose,
     select_reference_stars,
-    selection_identifier,
     star_name,
 )
 from lightcurver_ops.errors import ConfigurationError, QualityGate
@@ -142,29 +140,3 @@ def test_choice_of_stars(use, exclude, expected):
 def test_impossible_choices(use, exclude, complaint):
     with pytest.raises(ConfigurationError, match=complaint):
         choose(NAMES, use, exclude)
-
-
-def test_identifier_changes_with_everything_that_decides_and_with_nothing_else():
-    disk, cuts = Disk(*ROI, 0.1), Cuts(max_gmag=18)
-
-    def identify(region=disk, cuts=cuts, identity="gaia:gaiadr3.gaia_source", roi=ROI, epoch=None):
-        return selection_identifier(region, cuts, identity, roi_ra=roi[0], roi_dec=roi[1], epoch_mjd=epoch)
-
-    first = identify()
-    assert len(first) == 32
-    assert int(first, 16) > 0
-    same = [
-        identify(Disk(360.0 + ROI[0], ROI[1], 0.1)),
-        identify(cuts=Cuts(max_gmag=18.0, min_number_stars=9)),
-    ]
-    assert same == [first, first]
-    others = [
-        identify(Disk(*ROI, 0.11)),
-        identify(Polygon([(0, 40), (0.1, 40), (0.05, 40.1)])),
-        identify(cuts=Cuts(max_gmag=18.1)),
-        identify(cuts=replace(cuts, exclusion_radius_arcsec=3.0)),
-        identify(identity="file:sha256:00"),
-        identify(roi=(0.06, 40.0)),
-        identify(epoch=60000.0),
-    ]
-    assert len({first, *others}) == len(others) + 1

@@ -1,0 +1,37 @@
+"""`lcops simulate`: a synthetic season with its truth, to see the pipeline work and to tune a configuration."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def simulate(
+    directory: Annotated[Path, typer.Argument(help="Directory to write the season to.", show_default=False)],
+    name: Annotated[str, typer.Option(help="Name of the lens.")] = "demo",
+    nights: Annotated[int, typer.Option(help="Number of nights.", min=1)] = 6,
+    exposures: Annotated[int, typer.Option(help="Exposures per night.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="All that is random follows from it.")] = 1,
+    seeing: Annotated[float, typer.Option(help="Median seeing, arcsec.", min=0.3, max=5)] = 1.1,
+    size: Annotated[int, typer.Option(help="Side of the frames, pixels.", min=128, max=4096)] = 320,
+    with_wcs: Annotated[bool, typer.Option("--with-wcs", help="Put the true WCS into the headers.")] = False,
+) -> None:
+    """Write raw frames of a simulated lensed quasar, a star catalogue, the truth, and a configuration to run."""
+    from lightcurver_ops.simulation import SeasonOptions, simulate_season
+    from lightcurver_ops.simulation.lens_file import write_lens_file
+
+    options = SeasonOptions(
+        name=name,
+        seed=seed,
+        n_nights=nights,
+        exposures_per_night=exposures,
+        seeing_arcsec=seeing,
+        shape=(size, size),
+        with_wcs=with_wcs,
+    )
+    truth = simulate_season(options, directory)
+    path = write_lens_file(truth)
+    typer.echo(
+        f"{len(truth.frames)} raw frames in {directory / 'raw'}, the truth in {directory / 'truth.ecsv'}\n"
+        f"Next: lcops run {path}"
+    )

@@ -1,0 +1,91 @@
+"""How far measured light curves are from the simulated truth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lightcurver_ops.simulation.bounds import expected_flux_errors
+from lightcurver_ops.simulation.truth import Truth
+
+MAD_TO_SIGMA = 1.4826
+MMAG = 1000 * 2.5 / np.log(10)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One image against its truth; magnitudes in mmag, measured minus true.
+
+    Attributes:
+        label: of the image.
+        magnitude: true mean magnitude.
+        n_epochs: compared.
+        bias: median difference.
+        rms: root mean square of the differences, bias included.
+        scatter: 1.4826 times the median absolute deviation of the differences.
+        photon_limit: median Cramer-Rao bound of the pixels (:func:`expected_flux_errors`).
+        pull: root mean square of difference over quoted error, bias included; 1 for honest errors.
+    """
+
+    label: str
+    magnitude: float
+    n_epochs: int
+    bias: float
+    rms: float
+    scatter: float
+    photon_limit: float
+    pull: float
+
+
+def compare(truth: Truth, filter_name: str, epochs: Mapping[str, ArrayLike]) -> list[Comparison]:
+    """Compare the table per epoch of a filter with the truth, exposure by exposure.
+
+    Args:
+        truth: of the season.
+        filter_name: whose light curve it is.
+        epochs: columns mjd and per image ``<label>_mag``, ``<label>_d_mag``.
+
+    Raises:
+        ValueError: an epoch that the season does not have.
+    """
+    rows = truth.frames[truth.frames["filter"] == filter_name]
+    mjd = np.asarray(epochs["mjd"], dtype=float)
+    nearest = np.abs(mjd[:, None] - np.asarray(rows["mjd"])[None, :])
+    index = nearest.argmin(axis=1)
+    if len(mjd) and nearest.min(axis=1).max() > 1e-5:
+        raise ValueError(f"an epoch at MJD {mjd[nearest.min(axis=1).argmax()]:.5f} is not in the simulated season")
+    used = rows[index]
+    bound = expected_flux_errors(truth.roi(files=list(used["file"])))
+    result = []
+    for j, label in enumerate(truth.options.lens.labels):
+        true = np.asarray(used[f"mag_{label}"], dtype=float)
+        measured = np.asarray(epochs[f"{label}_mag"], dtype=float)
+        error = np.asarray(epochs[f"{label}_d_mag"], dtype=float)
+        good = np.isfinite(measured)
+        difference = 1000 * (measured - true)[good]
+        bias = float(np.median(difference))
+        result.append(
+            Comparison(
+                label,
+                float(true.mean()),
+                int(good.sum()),
+                bias,
+                float(np.sqrt(np.mean(difference**2))),
+                float(MAD_TO_SIGMA * np.median(np.abs(difference - bias))),
+                float(np.median(MMAG * bound[:, j] / np.asarray(used[f"flux_{label}"]))),
+                float(np.sqrt(np.mean((difference / (1000 * error[good])) ** 2))),
+            )
+        )
+    return result
+
+
+def as_text(comparisons: list[Comparison]) -> str:
+    """A table for people."""
+    lines = ["image   true mag   epochs   bias    RMS   scatter   photon limit   residual/error", " " * 27 + "mmag"]
+    lines += [
+        f"{one.label:<7} {one.magnitude:8.2f} {one.n_epochs:8d} {one.bias:+6.1f} {one.rms:6.1f} {one.scatter:9.1f} "
+        f"{one.photon_limit:14.1f} {one.pull:16.2f}"
+        for one in comparisons
+    ]
+    return "\n".join(lines)
