@@ -44,8 +44,8 @@ _WCS = re.compile(
 class Frame:
     """An imported frame.
 
-    image: [ny, nx] e-/s, sky subtracted, float64; header: with the WCS once solved; saturated, bad: [ny, nx], True where
-    the pixel was saturated, or not finite.
+    image: [ny, nx] e-/s, sky subtracted, float64; header: with the WCS once solved; saturated, bad: [ny, nx], True
+    where the pixel was saturated, or not finite.
     """
 
     image: NDArray[np.float64]
@@ -212,6 +212,6 @@ class _opened:
 
 def _unreadable(path: str | Path, error: BaseException) -> BadFrame:
     return BadFrame(
-        f"{path}: the imported frame is missing or damaged ({type(error).__name__}: {error}); delete it if it is there, "
-        "and import the frame again: lcops run CONFIG --redo read_convert_skysub_character_catalog"
+        f"{path}: the imported frame is missing or damaged ({type(error).__name__}: {error}); delete it if it is "
+        "there, and import the frame again: lcops run CONFIG --redo read_convert_skysub_character_catalog"
     )

@@ -28,7 +28,7 @@ Parser = Callable[[Header], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class HeaderFields:
-    """What a frame's header says: mjd (UTC; mid-exposure when read by a mapping), gain (e-/ADU), exptime (s), filter."""
+    """What a frame's header says: mjd (UTC; by a mapping: mid-exposure), gain (e-/ADU), exptime (s), filter."""
 
     mjd: float
     gain: float
@@ -43,10 +43,10 @@ def read_header_fields(
 
     Args:
         header: header of the frame.
-        mapping: for each of `mjd`, `exptime`, `gain`, `filter` either `{"constant": value}` or `{"keyword": name}`, with
-            `unit` (any unit that astropy converts to s, or to electron/adu). For `mjd` also `format`: `iso` (UTC, or with
-            an offset such as -0700 or Z; the keyword may be a list [date, time]), `mjd`, `jd` or `unix`; and
-            `refers_to`: the `start` (default), `middle` or `end` of the exposure.
+        mapping: for each of `mjd`, `exptime`, `gain`, `filter` either `{"constant": value}` or `{"keyword": name}`,
+            with `unit` (any unit that astropy converts to s, or to electron/adu). For `mjd` also `format`: `iso`
+            (UTC, or with an offset such as -0700 or Z; the keyword may be a list [date, time]), `mjd`, `jd` or
+            `unix`; and `refers_to`: the `start` (default), `middle` or `end` of the exposure.
         path: the file, for messages.
 
     Returns:
@@ -91,8 +91,8 @@ def load_header_parser(path: str | Path) -> Parser:
     parser = getattr(module, "parse_header", None)
     if not callable(parser):
         raise ConfigurationError(
-            f"header parser {path}: defines no function parse_header(header); it must return a dictionary with mjd, gain, "
-            "exptime and filter"
+            f"header parser {path}: defines no function parse_header(header); it must return a dictionary with mjd, "
+            "gain, exptime and filter"
         )
     return parser
 
@@ -139,8 +139,8 @@ def _value(header: Header, field: Mapping[str, Any], name: str, path: str | Path
 def _card(header: Header, keyword: str, name: str, path: str | Path) -> Any:
     if keyword not in header:
         raise BadFrame(
-            f"{path}: its header has no keyword {keyword!r}, where the configuration expects {name}; correct the header "
-            f"mapping, or give a constant"
+            f"{path}: its header has no keyword {keyword!r}, where the configuration expects {name}; correct "
+            "the header mapping, or give a constant"
         )
     try:
         return header[keyword]

@@ -54,8 +54,8 @@ def read_raw(
         storage_options: passed to fsspec for a URL (credentials, endpoint).
 
     Raises:
-        BadFrame: missing, unreadable, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, all NaN, constant,
-            or saturated.
+        BadFrame: missing, unreadable, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, all NaN,
+            constant, or saturated.
         TemporaryFailure: the disk or the network failed.
         ConfigurationError: the package for this kind of URL is missing.
     """
@@ -133,7 +133,7 @@ def _read_bytes(path: str | Path, storage_options: dict[str, Any] | None) -> byt
 
 
 def _read_url(url: str, storage_options: dict[str, Any]) -> bytes:
-    import fsspec
+    import fsspec  # type: ignore[import-untyped]
 
     try:
         with fsspec.open(url, "rb", **storage_options) as file:

@@ -26,8 +26,8 @@ _PSF_KINDS = ("narrow_psf", "full_psf")
 class Cutout:
     """An object cut out of a frame.
 
-    data, noisemap: [n, n] e-/s; good: [n, n], True for pixels to use; wcs: of the cutout; position: (x, y) of the object
-    in the frame, 0-based; origin: (x0, y0) of the cutout's first pixel in the frame.
+    data, noisemap: [n, n] e-/s; good: [n, n], True for pixels to use; wcs: of the cutout; position: (x, y) of the
+    object in the frame, 0-based; origin: (x0, y0) of the cutout's first pixel in the frame.
     """
 
     data: NDArray

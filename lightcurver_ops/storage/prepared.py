@@ -1,0 +1,114 @@
+"""The calibrated cutouts of the ROI: all that the joint model needs, in one HDF5 file."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+from astropy.io.fits import Header
+from numpy.typing import NDArray
+
+from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
+
+
+@dataclass(frozen=True)
+class PreparedCutouts:
+    """Calibrated cutouts of the ROI in E frames of one filter.
+
+    frame_id: [E]; data, noisemap: [E, n, n] e-/s divided by the frame's normalization coefficient, noise of masked
+    pixels times 1000; psf: [E, N, N] narrow PSF, N = n_psf * subsampling_factor; seeing: [E] arcsec;
+    sky_level_electron_per_second: [E]; mjd: [E]; global_zeropoint, global_zeropoint_scatter: mag;
+    relative_normalization_error: [E]; wcs: E headers; pixel_scale: [E] arcsec; subsampling_factor;
+    angle_to_north: [E] degrees.
+    """
+
+    frame_id: NDArray[np.int64]
+    data: NDArray[np.float64]
+    noisemap: NDArray[np.float64]
+    psf: NDArray[np.float64]
+    seeing: NDArray[np.float64]
+    sky_level_electron_per_second: NDArray[np.float64]
+    mjd: NDArray[np.float64]
+    global_zeropoint: float
+    global_zeropoint_scatter: float
+    relative_normalization_error: NDArray[np.float64]
+    wcs: tuple[Header, ...]
+    pixel_scale: NDArray[np.float64]
+    subsampling_factor: int
+    angle_to_north: NDArray[np.float64]
+
+
+_SCALARS = {"global_zeropoint": float, "global_zeropoint_scatter": float, "subsampling_factor": int}
+
+
+def write_prepared(path: str | Path, prepared: PreparedCutouts) -> None:
+    """Write the prepared cutouts, after validating them.
+
+    Raises:
+        BadFrame: as `validate_prepared`.
+        TemporaryFailure, ConfigurationError: as `atomic_path`.
+    """
+    validate_prepared(prepared, path)
+
+    def fill(file: h5py.File) -> None:
+        for field in fields(PreparedCutouts):
+            value = getattr(prepared, field.name)
+            file[field.name] = [one.tostring(sep="\n") for one in value] if field.name == "wcs" else value
+
+    write_hdf5(path, fill)
+
+
+def read_prepared(path: str | Path) -> PreparedCutouts:
+    """Read and validate the prepared cutouts.
+
+    Raises:
+        BadFrame: the file is missing, damaged, lacks a dataset, or as `validate_prepared`.
+    """
+    with opened_hdf5(path, "prepare_calibrated_cutouts") as file:
+        missing = [field.name for field in fields(PreparedCutouts) if field.name not in file]
+        if missing:
+            raise BadFrame(f"{path}: lacks the datasets {', '.join(missing)}: make it again")
+        values = {
+            field.name: file[field.name][()] for field in fields(PreparedCutouts) if field.name != "wcs"
+        }
+        wcs = tuple(Header.fromstring(text, sep="\n") for text in file["wcs"].asstr()[()])
+    for name, kind in _SCALARS.items():
+        values[name] = kind(values[name])
+    prepared = PreparedCutouts(wcs=wcs, **values)
+    validate_prepared(prepared, path)
+    return prepared
+
+
+def validate_prepared(prepared: PreparedCutouts, path: str | Path) -> None:
+    """Check shapes and values, so that no fit has to.
+
+    Raises:
+        BadFrame: arrays that do not fit together, a frame twice, a value that is not finite, noise or PSF without a
+            positive value.
+    """
+    n_epochs = len(prepared.frame_id)
+    faults = []
+    if n_epochs == 0:
+        faults.append("it has no frame")
+    for field in fields(PreparedCutouts):
+        value = getattr(prepared, field.name)
+        if field.name not in _SCALARS and len(value) != n_epochs:
+            faults.append(f"{field.name} has {len(value)} entries for {n_epochs} frames")
+        if field.name != "wcs" and not np.all(np.isfinite(value)):
+            faults.append(f"{field.name} has values that are not finite")
+    square = prepared.data.ndim == 3 and prepared.data.shape[1] == prepared.data.shape[2]
+    if not square or prepared.data.shape != prepared.noisemap.shape:
+        faults.append(
+            f"data {prepared.data.shape} and noisemap {prepared.noisemap.shape}, expected twice (frames, n, n)"
+        )
+    if prepared.psf.ndim != 3 or prepared.psf.shape[1] != prepared.psf.shape[2]:
+        faults.append(f"psf {prepared.psf.shape}, expected (frames, N, N)")
+    if np.any(prepared.noisemap <= 0):
+        faults.append("noisemap has values of 0 or less")
+    if prepared.subsampling_factor < 1:
+        faults.append(f"subsampling_factor is {prepared.subsampling_factor}, expected 1 or more")
+    if len(np.unique(prepared.frame_id)) != n_epochs:
+        faults.append("a frame is in it more than once")
+    if faults:
+        raise BadFrame(f"{path}: not a set of prepared cutouts: {'; '.join(faults)}")
