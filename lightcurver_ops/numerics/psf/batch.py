@@ -103,18 +103,19 @@ class Batch:
         self._start()
         self._solve_moffat(n_iter_analytic)
         self._reject_faint()
-        if self._reject_pixels(outliers.MOFFAT_ERROR):
+        if self._reject_pixels(outliers.MOFFAT_ERROR).any():
             self._solve_moffat(n_iter_analytic)
         self._set_height()
         # A coarse fit is enough to recognise outliers, and a good start for the full one.
-        self._solve_pixels(n_iter_pixels, DELTAS[:1], 1e-4)
-        self._reject_stamps()
-        self._reject_pixels(outliers.GRID_ERROR)
-        self._solve_pixels(n_iter_pixels, DELTAS, 1e-5)
+        everything = self.used.any(axis=1)
+        self._solve_pixels(n_iter_pixels, everything, everything * 0, last_stage=0, tolerance=1e-4)
+        changed = self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)
+        self._solve_pixels(n_iter_pixels, everything, np.where(changed, 0, 1))
         for _ in range(REJECTION_ROUNDS):
-            if not (self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)):
+            changed = self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)
+            if not changed.any():
                 break
-            self._solve_pixels(n_iter_pixels, DELTAS, 1e-5)
+            self._solve_pixels(n_iter_pixels, changed, everything * 1)
 
     def _start(self) -> None:
         narrow = np.sqrt(np.maximum(self.fwhm**2 - (GAUSSIAN_FWHM / self.subsampling) ** 2, 0.36))
@@ -147,10 +148,18 @@ class Batch:
         self.height = np.where(height > 0, height, 1.0)
         self.star[..., 0] /= self.height[:, None]
 
-    def _solve_pixels(self, n_iter: int, deltas: tuple[float, ...], tolerance: float) -> None:
+    def _solve_pixels(
+        self,
+        n_iter: int,
+        frames: np.ndarray,
+        first_stage: np.ndarray,
+        last_stage: int = len(DELTAS) - 1,
+        tolerance: float = 1e-5,
+    ) -> None:
+        """Fit the grids of the frames [F] (bool), from a stage each; the others stay as they are."""
         fine = self.size * self.subsampling
-        strength = np.zeros((len(self.used), scale_count(fine), fine, fine))
-        for frame in np.flatnonzero(self.used.any(axis=1)):
+        strength = np.zeros((len(self.used), scale_count(fine), fine, fine), dtype=np.float32)
+        for frame in np.flatnonzero(frames):
             strength[frame] = penalty_strength(
                 self.noise[frame],
                 self.good[frame],
@@ -159,7 +168,7 @@ class Batch:
                 self.star[frame, :, 2],
                 self.subsampling,
             )
-        fit = fit_pixels(
+        inputs = (
             self.data,
             self.weight(),
             self.analytic(),
@@ -168,33 +177,48 @@ class Batch:
             self.star,
             self.distortion,
             self.coordinates,
+        )
+        fit = fit_pixels(
+            *(array.astype(np.float32) for array in inputs),
+            wanted=frames,
+            stages=(first_stage, last_stage),
             subsampling=self.subsampling,
             max_iter=n_iter,
-            deltas=deltas,
             tolerance=tolerance,
             distorted=self.distorted,
         )
-        self.grid = np.array(fit.grid)
-        self.star = np.stack([fit.amplitude, fit.x, fit.y], axis=-1)
-        self.distortion = np.array(fit.distortion)
-        self.history, self.loss = np.array(fit.history), np.array(fit.loss)
-        self.converged, self.n_iter = np.array(fit.converged), np.array(fit.n_iter)
+        star = np.stack([fit.amplitude, fit.x, fit.y], axis=-1)
+        if self.history.shape[1] != n_iter:
+            self.history = np.zeros((len(self.used), n_iter))
+        self.grid[frames] = np.asarray(fit.grid)[frames]
+        self.star[frames] = star[frames]
+        self.distortion[frames] = np.asarray(fit.distortion)[frames]
+        self.history[frames], self.loss[frames] = (
+            np.asarray(fit.history)[frames],
+            np.asarray(fit.loss)[frames],
+        )
+        self.converged[frames], self.n_iter[frames] = (
+            np.asarray(fit.converged)[frames],
+            np.asarray(fit.n_iter)[frames],
+        )
 
     def _reject_faint(self) -> None:
         model = self.model()
         snr = np.sqrt((self.weight() * model**2).sum(axis=(2, 3)))
         self.used &= (self.star[..., 0] > 0) & (snr > MIN_SNR)
 
-    def _reject_pixels(self, model_error: float) -> bool:
+    def _reject_pixels(self, model_error: float) -> np.ndarray:
+        """Mask outlying pixels; True for frames [F] that lost one."""
         good = self.good & self.used[..., None, None]
         rejected = outliers.outlying_pixels(self.data, self.model(), self.noise, good, model_error)
         self.good &= ~rejected
-        return bool(rejected.any())
+        return np.asarray(rejected.any(axis=(1, 2, 3)))
 
-    def _reject_stamps(self) -> bool:
+    def _reject_stamps(self) -> np.ndarray:
+        """Drop outlying stamps; True for frames [F] that lost one."""
         rejected = outliers.outlying_stamps(self.data, self.model(), self.noise, self.good, self.used)
         self.used &= ~rejected
-        return bool(rejected.any())
+        return np.asarray(rejected.any(axis=1))
 
     def result(self) -> PsfFits:
         """The state as `PsfFits`, without the padding."""

@@ -84,16 +84,24 @@ def _direction(state: _State) -> tuple[Array, Array, Array]:
 
 
 def minimise(
-    objective: Objective, point: Array, sharpness: Array, done: Array, *, max_iter: int, tolerance: float
+    objective: Objective,
+    point: Array,
+    sharpness: Array,
+    stages: tuple[Array, Array | int],
+    done: Array,
+    *,
+    max_iter: int,
+    tolerance: Array | float,
 ) -> Minimum:
-    """Minimise the objectives of F problems through the stages `sharpness` [stages].
+    """Minimise the objectives of F problems from the stage `sharpness[stages[0]]` [F] to the stage `stages[1]`.
 
     A stage ends when the value fell by less than `tolerance` (relative) over the last iterations, or when no step
     length decreases it further; the last stage's end is convergence. Problems that are `done` [F] from the start are
     left alone. Variables should be scaled to curvatures of order one.
     """
     n_frames = len(point)
-    last_stage = len(sharpness) - 1
+    first_stage, last_stage = stages
+    rounding = 8 * jnp.finfo(point.dtype).eps
 
     def total(at: Array, stage: Array) -> tuple[Array, tuple[Array, Array]]:
         value, reported = objective(at, sharpness[stage])
@@ -105,7 +113,7 @@ def minimise(
         """Evaluate the proposed points and take those that decrease enough."""
         trial = state.point + state.length[:, None] * state.direction
         gradient, (value, reported) = differentiate(trial, state.stage)
-        wanted = state.value + ARMIJO * state.length * state.slope + 1e-14 * jnp.abs(state.value)
+        wanted = state.value + ARMIJO * state.length * state.slope + rounding * jnp.abs(state.value)
         taken = ~state.converged & (value <= wanted)
         step, change = trial - state.point, gradient - state.gradient
         curvature, square = _dot(step, change), _dot(change, change)
@@ -126,57 +134,45 @@ def minimise(
         )
         return state, taken
 
-    def sharpen(state: _State, ended: Array) -> _State:
-        """The next stage is another function: keep the point, forget value and curvature."""
-        stage = state.stage + ended
-        gradient, (value, _) = differentiate(state.point, stage)
-        return state._replace(
-            stage=stage,
-            value=jnp.where(ended, value, state.value),
-            gradient=_pick(ended, gradient, state.gradient),
-            inverse_curvature=jnp.where(ended[None], 0.0, state.inverse_curvature),
-            recent=jnp.where(ended[None], jnp.inf, state.recent),
-        )
-
     def body(state: _State) -> _State:
         active = ~state.converged
         state, taken = advance(state)
         place = state.iteration % WINDOW
         still = state.recent[place] - state.value <= tolerance * jnp.abs(state.value)
-        state = state._replace(recent=state.recent.at[place].set(state.value))
-        ended = active & (still | (state.length < SHORTEST))
+        ended = active & (still | (~taken & (state.length < SHORTEST)))
         final = ended & (state.stage == last_stage)
         climbing = ended & ~final
-        state = jax.lax.cond(jnp.any(climbing), lambda: sharpen(state, climbing), lambda: state)
         direction, slope, length = _direction(state)
-        renewed = taken | climbing
+        # The next stage is another function: evaluate it where we are (a step of length zero), and forget the rest.
         return state._replace(
-            direction=_pick(renewed, direction, state.direction),
-            slope=jnp.where(renewed, slope, state.slope),
-            length=jnp.where(renewed, length, state.length * SHORTEN),
+            direction=_pick(taken, direction, state.direction),
+            slope=jnp.where(climbing, 0.0, jnp.where(taken, slope, state.slope)),
+            length=jnp.where(climbing, 0.0, jnp.where(taken, length, state.length * SHORTEN)),
+            value=jnp.where(climbing, jnp.inf, state.value),
+            inverse_curvature=jnp.where(climbing[None], 0.0, state.inverse_curvature),
+            recent=jnp.where(climbing[None], jnp.inf, state.recent.at[place].set(state.value)),
+            stage=state.stage + climbing,
             history=state.history.at[state.iteration].set(state.reported),
             count=state.count + active,
             converged=state.converged | final,
             iteration=state.iteration + 1,
         )
 
-    first = jnp.zeros(n_frames, dtype=int)
-    gradient, (value, reported) = differentiate(point, first)
-    norm = jnp.sqrt(_dot(gradient, gradient))
+    none = jnp.zeros(n_frames, dtype=point.dtype)
     memory = jnp.zeros((MEMORY, *point.shape), dtype=point.dtype)
     state = _State(
         point=point,
-        value=value,
-        reported=reported,
-        gradient=gradient,
-        direction=-gradient,
-        slope=-(norm**2),
-        length=jnp.minimum(1.0, 1.0 / jnp.maximum(norm, 1e-30)),
+        value=none + jnp.inf,
+        reported=none + jnp.inf,
+        gradient=jnp.zeros_like(point),
+        direction=jnp.zeros_like(point),
+        slope=none,
+        length=none,
         steps=memory,
         changes=memory,
         inverse_curvature=jnp.zeros((MEMORY, n_frames), dtype=point.dtype),
-        gamma=jnp.ones(n_frames, dtype=point.dtype),
-        stage=first,
+        gamma=none + 1.0,
+        stage=first_stage,
         recent=jnp.full((WINDOW, n_frames), jnp.inf, dtype=point.dtype),
         history=jnp.zeros((max_iter, n_frames), dtype=point.dtype),
         count=jnp.zeros(n_frames, dtype=int),

@@ -9,16 +9,19 @@ pixels of the stamp and (N - 1)/2 on the fine grid, whether N is even or odd.
 The functions take numpy or jax arrays: `xp` is the array module.
 """
 
+import math
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 GAUSSIAN_FWHM = 2.0  # small pixels
-SIGMA = GAUSSIAN_FWHM / (2.0 * np.sqrt(2.0 * np.log(2.0)))
+SIGMA = GAUSSIAN_FWHM / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 
-def star_operator(position: Any, size: int, subsampling: int, xp: ModuleType = np) -> tuple[Any, Any]:
+def star_operator(
+    position: Any, size: int, subsampling: int, xp: ModuleType = np, derivatives: int = 1
+) -> tuple[Any, ...]:
     """The matrices A of stars along one axis, and their derivatives with respect to the position.
 
     Args:
@@ -26,22 +29,25 @@ def star_operator(position: Any, size: int, subsampling: int, xp: ModuleType = n
         size: n, the side of a stamp in pixels.
         subsampling: k, small pixels per pixel.
         xp: numpy or jax.numpy.
+        derivatives: how many derivatives, at most two.
 
     Returns:
-        A and dA/dposition, both [..., n, n k]. A row sums to one: a pixel is the mean of its small pixels.
+        A, dA/dposition, d2A/dposition2, all [..., n, n k]. A row of A sums to one: a pixel is the mean of its small
+        pixels.
     """
     fine = size * subsampling
     grid = np.arange(fine)
-    distance = (grid[:, None] - grid[None, :]) - subsampling * position[..., None, None]
-    gauss = xp.exp(-0.5 * (distance / SIGMA) ** 2) / (np.sqrt(2.0 * np.pi) * SIGMA)
-    slope = gauss * distance * (subsampling / SIGMA**2)
+    distance = ((grid[:, None] - grid[None, :]) - subsampling * position[..., None, None]) / SIGMA
+    gauss = xp.exp(-0.5 * distance**2) / (math.sqrt(2.0 * math.pi) * SIGMA)
+    rate = subsampling / SIGMA
+    factors = (None, rate * distance, rate**2 * (distance**2 - 1.0))[: derivatives + 1]
     shape = (*gauss.shape[:-2], size, subsampling, fine)
-    return gauss.reshape(shape).mean(axis=-2), slope.reshape(shape).mean(axis=-2)
+    return tuple((gauss if f is None else gauss * f).reshape(shape).mean(axis=-2) for f in factors)
 
 
 def blur_matrix(fine: int) -> np.ndarray:
     """The centred Gaussian on the fine grid: `full PSF = G narrow G^T`, [fine, fine]."""
-    return star_operator(np.zeros(()), fine, 1)[0]
+    return star_operator(np.zeros(()), fine, 1, derivatives=0)[0]
 
 
 def narrow_from_full(full_psf: np.ndarray) -> np.ndarray:

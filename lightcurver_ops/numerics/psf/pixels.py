@@ -43,8 +43,11 @@ class PixelFit(NamedTuple):
 def star_images(narrow: Array, star: Array, subsampling: int) -> Array:
     """Stars as seen: narrow [F, N, N] or, one for each star, [F, S, N, N]; star [F, S, 3] (amplitude, x, y)."""
     size = narrow.shape[-1] // subsampling
-    across = star_operator(star[..., 1], size, subsampling, jnp)[0]
-    down = star_operator(star[..., 2], size, subsampling, jnp)[0] * star[..., 0, None, None]
+    across, down = (star_operator(star[..., axis], size, subsampling, jnp, 0)[0] for axis in (1, 2))
+    return star[..., 0, None, None] * _seen(narrow, across, down)
+
+
+def _seen(narrow: Array, across: Array, down: Array) -> Array:
     half = jnp.einsum("fspi,fij->fspj" if narrow.ndim == 3 else "fspi,fsij->fspj", down, narrow)
     return jnp.einsum("fspj,fsqj->fspq", half, across)
 
@@ -62,17 +65,19 @@ def _scales(
     """Steps of grid [F], stars [F, S, 3] and distortion [F, 6] that change the objective by order one."""
     unit = star_images(analytic, star.at[..., 0].set(1.0), subsampling)
     bright = jnp.sum(weight * unit**2, axis=(2, 3))
-    shifted = star_images(analytic, star.at[..., 0].set(1.0) + jnp.array([0.0, 0.1, 0.0]), subsampling)
+    shifted = star_images(
+        analytic, star.at[..., 0].set(1.0) + jnp.array([0.0, 0.1, 0.0], star.dtype), subsampling
+    )
     moved = jnp.sum(weight * ((shifted - unit) * 10 * star[..., 0, None, None]) ** 2, axis=(2, 3))
     curvature = jnp.stack([bright, moved, moved], axis=-1)
     stars = jnp.where(curvature > 0, 1.0 / jnp.sqrt(jnp.maximum(curvature, 1e-30)), 0.0)
     # A small pixel is seen through the Gaussian, which halves its variance along each axis.
     dose = jnp.sum(star[..., 0, None, None] ** 2 * weight, axis=1).mean(axis=(1, 2)) / (4.0 * subsampling**2)
     grid = 1.0 / jnp.sqrt(jnp.maximum(dose, 1e-30))
-    return grid, stars, jnp.full((len(star), 6), 0.01 if distorted else 0.0)
+    return grid, stars, jnp.full((len(star), 6), 0.01 if distorted else 0.0, star.dtype)
 
 
-@partial(jax.jit, static_argnames=("subsampling", "max_iter", "deltas", "tolerance", "distorted"))
+@partial(jax.jit, static_argnames=("subsampling", "max_iter", "distorted"))
 def fit_pixels(
     data: Array,
     weight: Array,
@@ -85,7 +90,8 @@ def fit_pixels(
     *,
     subsampling: int,
     max_iter: int,
-    deltas: tuple[float, ...] = DELTAS,
+    wanted: Array,
+    stages: tuple[Array, int],
     tolerance: float = 1e-5,
     distorted: bool = False,
 ) -> PixelFit:
@@ -95,13 +101,16 @@ def fit_pixels(
         data, weight: [F, S, n, n]; weight is 1/sigma^2, zero where a pixel is not used.
         analytic: [F, N, N], the Moffat with its amplitude. strength: [F, J, N, N], of the penalty per coefficient.
         grid: [F, N, N], star: [F, S, 3], distortion: [F, 6]: the start. coordinates: [F, S, 2].
-        deltas: the sequence of Huber's parameter. tolerance: a step of the sequence ends when the objective
-            decreases by less than this fraction over 10 iterations.
+        wanted: [F] bool, frames to fit; the others keep the start, and their loss is not evaluated.
+        stages: first [F] and last of DELTAS to go through. tolerance: each ends when the objective decreases by less
+            than this fraction over 10 iterations.
         distorted: fit the distortion; otherwise it stays as it is given and is not applied.
     """
     n_frames, n_stars = star.shape[:2]
     n_grid = grid.shape[-1] ** 2
     of_grid, of_star, of_distortion = _scales(weight, analytic, star, subsampling, distorted)
+    # Positions move by hundredths of a pixel: the operators follow to second order, without new exponentials.
+    operators = [star_operator(star[..., axis], data.shape[-1], subsampling, jnp, 2) for axis in (1, 2)]
 
     def unpack(point: Array) -> tuple[Array, Array, Array]:
         h = grid + of_grid[:, None, None] * point[:, :n_grid].reshape(grid.shape)
@@ -112,7 +121,12 @@ def fit_pixels(
         h, stars, field = unpack(point)
         narrow = analytic + h
         seen = distort(narrow, field, coordinates) if distorted else narrow
-        residual = data - star_images(seen, stars, subsampling)
+        moves = (stars - star)[..., 1:, None, None]
+        across, down = (
+            operator + moves[:, :, axis] * (slope + 0.5 * moves[:, :, axis] * bend)
+            for axis, (operator, slope, bend) in enumerate(operators)
+        )
+        residual = data - stars[..., 0, None, None] * _seen(seen, across, down)
         half_chi2 = 0.5 * jnp.sum(weight * residual**2, axis=(1, 2, 3))
         size = jnp.abs(strength * _details(h))
         width = delta[:, None, None, None]
@@ -122,8 +136,9 @@ def fit_pixels(
     end = minimise(
         objective,
         jnp.zeros((n_frames, n_grid + 3 * n_stars + 6), dtype=data.dtype),
-        jnp.asarray(deltas, dtype=data.dtype),
-        jnp.sum(weight, axis=(1, 2, 3)) <= 0,
+        jnp.asarray(DELTAS, dtype=data.dtype),
+        stages,
+        ~wanted,
         max_iter=max_iter,
         tolerance=tolerance,
     )
