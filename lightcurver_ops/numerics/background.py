@@ -79,7 +79,7 @@ def subtract_background(
             sky = _estimate(residual, masked, n_boxes)
 
     level = sky.back(dtype=np.float64) + offset
-    return Background(image - level, level, float(np.median(level)), _positive(sky.globalrms))
+    return Background(image - level, level, float(np.median(level)), _noise(sky))
 
 
 def measure_rms(image: NDArray, good: NDArray[np.bool_] | None = None, n_boxes: int = 8) -> float:
@@ -102,9 +102,10 @@ def _estimate(residual: NDArray[np.float64], masked: NDArray[np.bool_], n_boxes:
     return sep.Background(residual, mask=masked, bw=min(width, nx), bh=min(height, ny), fw=3, fh=3)
 
 
-def _positive(rms: float) -> float:
-    if not (np.isfinite(rms) and rms > 0):
+def _noise(sky: sep.Background) -> float:
+    # Where no box has any noise, sep's global figure is 1.
+    if not (np.any(sky.rms() > 0) and np.isfinite(sky.globalrms)):
         raise BadFrame(
-            f"the background noise is {rms!r}: an image of the sky has noise, expected more than 0"
+            "the background has no noise: an image of the sky has some; is the frame empty or clipped?"
         )
-    return float(rms) / _CLIPPED_SIGMA
+    return float(sky.globalrms) / _CLIPPED_SIGMA
