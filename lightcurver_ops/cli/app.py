@@ -64,11 +64,12 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr)
-    if verbose < 2:
-        for noisy in ("astropy", "jax", "matplotlib", "alembic", "PIL", "fontTools"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Only our own messages: libraries talk at length about nothing.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    ours = logging.getLogger("lightcurver_ops")
+    ours.addHandler(handler)
+    ours.setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[min(verbose, 2)])
 
 
 def main() -> None:

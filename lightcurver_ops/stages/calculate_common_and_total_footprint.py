@@ -1,7 +1,5 @@
 """Stage 3: the footprint common to all frames and that of all together; bad pointings are eliminated."""
 
-import json
-
 import numpy as np
 import sqlalchemy as sa
 
@@ -39,12 +37,19 @@ class CalculateCommonAndTotalFootprint(Stage):
         with reading(self.lens.engine) as connection:
             rows = self._frames(connection)
             known = frames.footprints_of(connection, self.lens.name)
-        polygons = [np.array(json.loads(known[row.id].polygon)) for row in rows]
-        centers = np.array([[known[row.id].center_ra, known[row.id].center_dec] for row in rows])
-        bad = np.asarray(footprints.bad_pointings(centers, polygons, roi.ra, roi.dec))
+        polygons = [footprints.polygon_from_text(known[row.id].polygon) for row in rows]
+        bad = footprints.bad_pointings(
+            np.array([known[row.id].center_ra for row in rows]),
+            np.array([known[row.id].center_dec for row in rows]),
+            roi.ra,
+            roi.dec,
+            min(min(row.width, row.height) * row.pixel_scale / 3600 for row in rows),
+        )
         combined = footprints.combine_footprints(
             [polygon for polygon, is_bad in zip(polygons, bad, strict=True) if not is_bad], roi.ra, roi.dec
         )
+        if combined.message:
+            run.note(combined.message)
         bad_ids = [row.id for row, is_bad in zip(rows, bad, strict=True) if is_bad]
         if bad_ids:
             names = [row.image_relpath for row in rows if row.id in bad_ids]
@@ -56,8 +61,8 @@ class CalculateCommonAndTotalFootprint(Stage):
             row = {
                 "lens": self.lens.name,
                 "hash": inputs_hash,
-                "largest": footprints.to_text(combined.largest),
-                "common": footprints.to_text(combined.common),
+                "largest": footprints.region_to_text(combined.largest),
+                "common": footprints.region_to_text(combined.common),
                 "n_frames": len(rows) - len(bad_ids),
                 **ledger.provenance(inputs_hash),
             }

@@ -101,12 +101,12 @@ def write_scene(
     config: LensConfig, filter_name: str, labels: list[str], prepared: Any, fit: Any, reference: Any
 ) -> None:
     """Write astrometry, the high-resolution model and the background."""
-    from astropy.wcs import WCS
-
     from lightcurver_ops.numerics.roi.render import high_resolution_sources
     from lightcurver_ops.storage import images
+    from lightcurver_ops.storage.frames import wcs_of
+    from lightcurver_ops.storage.tables import write_json
 
-    wcs = WCS(reference)
+    wcs = wcs_of(reference)
     size = prepared.data.shape[1]
     x0, y0 = wcs.world_to_pixel_values(config.roi.ra, config.roi.dec)
     ra, dec = wcs.pixel_to_world_values(x0 + fit.positions[:, 0], y0 + fit.positions[:, 1])
@@ -122,23 +122,19 @@ def write_scene(
         for j, label in enumerate(labels)
     }
     base = prepared_path(config, filter_name)
-    images.write_astrometry(_with(base, "_astrometry.json"), astrometry)
+    write_json(_with(base, "_astrometry.json"), astrometry)
     # The scene is centred on the ROI, the grid on the stamp: the WCS moves by the difference.
-    header = wcs.deepcopy()
-    header.wcs.crpix += (size - 1) / 2 - np.array([float(x0), float(y0)])
+    centred = wcs.deepcopy()
+    centred.wcs.crpix += (size - 1) / 2 - np.array([float(x0), float(y0)])
+    header = centred.to_header(relax=True)
     mean = np.nanmean(fit.flux, axis=0) if len(labels) else np.zeros(0)
     sources = high_resolution_sources(fit.positions, mean, size, prepared.subsampling_factor)
     zeropoint = float(prepared.global_zeropoint)
-    images.write_high_resolution(
-        _with(base, "_background.fits"), fit.background, header, prepared.subsampling_factor, zeropoint
-    )
-    images.write_high_resolution(
-        _with(base, "_high_res_model.fits"),
-        fit.background + sources,
-        header,
-        prepared.subsampling_factor,
-        zeropoint,
-    )
+    for ending, image in (
+        (images.BACKGROUND, fit.background),
+        (images.HIGH_RES_MODEL, fit.background + sources),
+    ):
+        images.write_model_image(_with(base, ending), image, header, prepared.subsampling_factor, zeropoint)
 
 
 def _with(base: Path, ending: str) -> Path:

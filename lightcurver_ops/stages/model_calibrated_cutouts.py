@@ -92,7 +92,7 @@ class ModelCalibratedCutouts(Stage):
             narrow_psf=prepared.psf,
             subsampling=prepared.subsampling_factor,
             positions=scene.positions,
-            translations=prepared.roi_position,
+            translations=prepared.roi_offset,
             rotation=scene.rotation,
             fix_astrometry=settings.fix_point_source_astrometry,
             background=background,
@@ -210,10 +210,10 @@ class Scene:
     NEGLIGIBLE_PX = 0.02
 
     def __init__(self, prepared: Any, ra: float, dec: float, point_sources: dict[str, tuple[float, float]]):
-        from astropy.wcs import WCS
+        from lightcurver_ops.storage.frames import wcs_of
 
         self.reference = prepared.wcs[0]
-        wcs = WCS(self.reference)
+        wcs = wcs_of(self.reference)
         x0, y0 = wcs.world_to_pixel_values(ra, dec)
         sky = np.array(list(point_sources.values()), dtype=float).reshape(-1, 2)
         x, y = wcs.world_to_pixel_values(sky[:, 0], sky[:, 1])

@@ -1,13 +1,11 @@
 """Stage 2: a verified WCS for each frame, its footprint, plate scale, seeing in arcsec, and angle to north."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import frames, ledger
@@ -20,6 +18,9 @@ from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
 from lightcurver_ops.stages.parallel import map_tasks
 
 SUSPICIOUS = "suspicious_plate_solved"
+_INDEX_EPOCH_MJD = (
+    59580.0  # one index for all frames: 2022.0, and solutions are refined at each frame's epoch
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Reference:
     name: str
     image: Path
     sources: Path
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,10 @@ class PlateSolving(Stage):
             return None
         sample = next(iter(rows.values()))
         return build_index(
-            np.asarray(catalogue["ra"]),
-            np.asarray(catalogue["dec"]),
-            np.ma.filled(catalogue["phot_g_mean_mag"], np.nan),
+            _at_epoch(catalogue, _INDEX_EPOCH_MJD),
             self.lens.workdir / "astrometry_index",
-            shape=(sample.height, sample.width),
-            plate_scale_interval=settings.plate_scale_interval,
+            (sample.height, sample.width),
+            settings.plate_scale_interval,
         )
 
     def _reference(self, rows: dict[str, sa.Row]) -> Reference | None:
@@ -192,7 +192,8 @@ class PlateSolving(Stage):
             )
         unit = max(solved, key=lambda name: solved[name].n_sources)
         row = solved[unit]
-        return Reference(unit, self.lens.workdir / row.image_relpath, self.lens.workdir / row.sources_relpath)
+        workdir, shape = self.lens.workdir, (row.height, row.width)
+        return Reference(unit, workdir / row.image_relpath, workdir / row.sources_relpath, shape)
 
     def _solved(
         self, row: sa.Row, inputs_hash: str, result: dict[str, Any]
@@ -231,6 +232,7 @@ class PlateSolving(Stage):
 def solve_frame(task: SolveTask) -> dict[str, Any]:
     """Solve one frame and write its WCS into its file; returns what the rows hold. Runs in a worker."""
     from lightcurver_ops.astrometry import geometry
+    from lightcurver_ops.astrometry.footprints import polygon_to_text
     from lightcurver_ops.storage import frames as frame_files
 
     request = _request(task)
@@ -245,7 +247,7 @@ def solve_frame(task: SolveTask) -> dict[str, Any]:
     return {
         "anisotropy": geometry.pixel_anisotropy(wcs, shape),
         "footprint": {
-            "polygon": json.dumps(np.round(polygon, 7).tolist()),
+            "polygon": polygon_to_text(polygon),
             "center_ra": center[0],
             "center_dec": center[1],
         },
@@ -261,25 +263,12 @@ def solve_frame(task: SolveTask) -> dict[str, Any]:
 
 
 def _request(task: SolveTask) -> Any:
-    from lightcurver_ops.astrometry.base import Catalogue, SolveRequest
-    from lightcurver_ops.catalogs.base import unmasked
-    from lightcurver_ops.catalogs.motion import positions_at
+    from lightcurver_ops.astrometry.base import SolveRequest
     from lightcurver_ops.storage import frames as frame_files
 
     found = frame_files.read_sources(task.sources)
     header = frame_files.read_header(task.image)
-    catalogue = None
-    if task.catalogue is not None and len(task.catalogue):
-        table = task.catalogue
-        ra, dec = positions_at(
-            table["ra"],
-            table["dec"],
-            unmasked(table, "pmra"),
-            unmasked(table, "pmdec"),
-            table["ref_epoch"],
-            task.mjd,
-        )
-        catalogue = Catalogue(ra, dec, unmasked(table, "phot_g_mean_mag"))
+    known = task.catalogue is not None and len(task.catalogue)
     roi, settings = task.config.roi, task.config.plate_solving
     return SolveRequest(
         name=task.name,
@@ -292,8 +281,19 @@ def _request(task: SolveTask) -> Any:
         radius_deg=settings.search_radius,
         plate_scale_interval=settings.plate_scale_interval,
         header=header,
-        catalogue=catalogue,
+        catalogue=_at_epoch(task.catalogue, task.mjd) if known else None,
     )
+
+
+def _at_epoch(table: Any, mjd: float) -> Any:
+    """The catalogue with its stars where they are at an epoch."""
+    from lightcurver_ops.astrometry.base import Catalogue
+    from lightcurver_ops.catalogs.base import unmasked
+    from lightcurver_ops.catalogs.motion import positions_at
+
+    motion = unmasked(table, "pmra"), unmasked(table, "pmdec")
+    ra, dec = positions_at(table["ra"], table["dec"], *motion, table["ref_epoch"], mjd)
+    return Catalogue(ra, dec, unmasked(table, "phot_g_mean_mag"))
 
 
 def _solver(task: SolveTask) -> Any:
@@ -308,7 +308,7 @@ def _solver(task: SolveTask) -> Any:
 
         found = frame_files.read_sources(task.reference.sources)
         header = frame_files.read_header(task.reference.image)
-        return ReferenceWcsSolver(header, found.x, found.y, found.flux)
+        return ReferenceWcsSolver(header, task.reference.shape, found.x, found.y, found.flux)
     if settings.strategy == "plate_solve":
         if settings.astrometry_net_api_key_file is not None:
             from lightcurver_ops.astrometry.hosted import HostedSolver
@@ -316,7 +316,7 @@ def _solver(task: SolveTask) -> Any:
             return HostedSolver(_api_key(settings.astrometry_net_api_key_file))
         from lightcurver_ops.astrometry.solve_field import SolveFieldSolver
 
-        return SolveFieldSolver(index_dir=task.index_dir)
+        return SolveFieldSolver(index_directory=task.index_dir)
     from lightcurver_ops.astrometry.catalog_match import CatalogMatchSolver
 
     return CatalogMatchSolver()

@@ -1,5 +1,7 @@
 """Stage 10: the calibrated cutouts of the ROI of each filter, in one file."""
 
+from pathlib import Path
+
 import numpy as np
 import sqlalchemy as sa
 
@@ -12,7 +14,7 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
     CalculateNormalizationCoefficient,
     prepared_path,
 )
-from lightcurver_ops.stages.psf_modeling import PsfModeling
+from lightcurver_ops.stages.psf_modeling import PsfModeling, read_psf_of
 from lightcurver_ops.stages.stamp_extraction import ROI
 from lightcurver_ops.stages.stamps import read_stamps
 from lightcurver_ops.stages.usage import usage, used_frames
@@ -63,7 +65,6 @@ class PrepareCalibratedCutouts(Stage):
     def make(self, units: dict[str, str], run: Run) -> None:
         from lightcurver_ops.numerics.noise import inflate_masked
         from lightcurver_ops.numerics.zeropoints import global_zero_point
-        from lightcurver_ops.stages.stamp_extraction import regions_path
         from lightcurver_ops.storage import prepared as prepared_files
         from lightcurver_ops.storage import regions as region_files
 
@@ -79,8 +80,11 @@ class PrepareCalibratedCutouts(Stage):
             rows = by_filter[filter_name]
             names = [row.image_relpath for row in rows]
             stack = read_stamps(workdir, names, [[ROI]] * len(rows), size, 1)
-            stored = [region_files.read_psf(workdir / psfs[row.id].psf_relpath) for row in rows]
-            headers = [region_files.read_regions(regions_path(workdir, name), [ROI])[0].wcs for name in names]
+            stored = [read_psf_of(workdir, psfs[row.id]) for row in rows]
+            headers = tuple(
+                region_files.read_regions(region_files.regions_path(workdir, Path(name).stem), [ROI]).wcs[0]
+                for name in names
+            )
             coefficient = np.array([coefficients[row.id].coefficient for row in rows])
             error = np.array([coefficients[row.id].standard_error for row in rows])
             zeropoint = np.array(
@@ -88,12 +92,15 @@ class PrepareCalibratedCutouts(Stage):
             )
             calibrated = global_zero_point(zeropoint, coefficient)
             scale = coefficient[:, None, None]
+            data, noisemap = inflate_masked(
+                stack.data[:, 0] / scale, stack.noise[:, 0] / scale, stack.good[:, 0]
+            )
             prepared = prepared_files.PreparedCutouts(
                 frame_id=np.array([row.id for row in rows]),
-                data=stack.data[:, 0] / scale,
-                noisemap=inflate_masked(stack.noise[:, 0] / scale, stack.good[:, 0]),
-                psf=np.array([psf.narrow_psf for psf in stored]),
-                full_psf=np.array([psf.full_psf for psf in stored]),
+                data=data,
+                noisemap=noisemap,
+                psf=np.array([psf.narrow for psf in stored]),
+                full_psf=np.array([psf.full for psf in stored]),
                 seeing=np.array([row.seeing_arcseconds for row in rows]),
                 sky_level_electron_per_second=np.array([row.sky_level_electron_per_second for row in rows]),
                 mjd=np.array([row.mjd for row in rows]),
@@ -102,7 +109,7 @@ class PrepareCalibratedCutouts(Stage):
                 coefficient=coefficient,
                 relative_normalization_error=error / coefficient,
                 wcs=headers,
-                roi_position=stack.expected[:, 0],
+                roi_offset=stack.expected[:, 0],
                 pixel_scale=np.array([row.pixel_scale for row in rows]),
                 subsampling_factor=psfs[rows[0].id].subsampling_factor,
                 angle_to_north=np.array([row.angle_to_north for row in rows]),

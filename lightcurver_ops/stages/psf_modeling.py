@@ -1,5 +1,6 @@
 """Stage 6: the PSF of each frame from the stamps of its stars."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightcurver_ops.bookkeeping.tables import PSFs
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Run, Stage
 from lightcurver_ops.stages.reference_stars import frames_with, stars_per_frame
-from lightcurver_ops.stages.stamp_extraction import StampExtraction
+from lightcurver_ops.stages.stamp_extraction import ROI, StampExtraction
 from lightcurver_ops.stages.stamps import read_stamps
 
 
@@ -56,7 +57,8 @@ class PsfModeling(Stage):
         units: dict[str, str],
         run: Run,
     ) -> None:
-        from lightcurver_ops.numerics.psf.fit import enable_compilation_cache, fit_psfs
+        from lightcurver_ops.numerics.psf.compilation import enable_compilation_cache
+        from lightcurver_ops.numerics.psf.fit import fit_psfs
 
         settings, size = self.config.psf, self.config.cutouts.stamp_size_stars
         ready = []
@@ -70,7 +72,7 @@ class PsfModeling(Stage):
                 )
         if not ready:
             return
-        enable_compilation_cache()
+        enable_compilation_cache(compilation_cache())
         stack = read_stamps(
             self.lens.workdir,
             [row.image_relpath for row in ready],
@@ -85,13 +87,25 @@ class PsfModeling(Stage):
             subsampling=settings.subsampling_factor,
             solver=settings.solver,
             field_distortion=settings.field_distortion,
-            stamp_coordinates=np.nan_to_num(stack.centre) if settings.field_distortion else None,
+            stamp_coordinates=self._field_coordinates(ready, stack) if settings.field_distortion else None,
             n_iter_analytic=settings.n_iter_analytic,
             n_iter_pixels=settings.n_iter_pixels,
             fwhm_guess=np.array([row.seeing_pixels for row in ready]),
         )
         for f, row in enumerate(ready):
             self._save(f, row, fits, stack, chosen[row.id], selection, units[row.image_relpath], run)
+
+    def _field_coordinates(self, rows: list[sa.Row], stack: Any) -> np.ndarray:
+        """[F, S, 2] stars from the ROI, where the PSF is wanted, in units of half the frame's longer side."""
+        roi = read_stamps(
+            self.lens.workdir,
+            [row.image_relpath for row in rows],
+            [[ROI]] * len(rows),
+            self.config.cutouts.stamp_size_ROI,
+            1,
+        )
+        half = np.array([max(row.width, row.height) / 2 for row in rows])
+        return np.nan_to_num((stack.centre - (roi.centre + roi.expected)) / half[:, None, None])
 
     def _save(
         self,
@@ -112,10 +126,10 @@ class PsfModeling(Stage):
             run.quarantine(unit, inputs_hash, error, self._without_psf(row, selection))
             return
         relpath = psf_relpath(unit)
-        region_files.write_psf(
-            self.lens.workdir / relpath, narrow_psf=fits.narrow_psf[f], full_psf=fits.full_psf[f]
-        )
-        used = [star.name for star, is_used in zip(chosen, fits.used[f]) if is_used]
+        used = [star.name for star, is_used in zip(chosen, fits.used[f], strict=False) if is_used]
+        psf_ref = "psf_" + "_".join(used)
+        psf = region_files.FramePsf(fits.narrow_psf[f], fits.full_psf[f])
+        region_files.write_psf(self.lens.workdir / relpath, psf_ref, psf)
         if self.config.compute.diagnostics:
             from lightcurver_ops.diagnostics.psf import plot_psf
 
@@ -135,7 +149,7 @@ class PsfModeling(Stage):
         values = {
             "frame_id": row.id,
             "combined_footprint_hash": selection,
-            "psf_ref": "".join(used) if all(len(name) == 1 for name in used) else " ".join(used),
+            "psf_ref": psf_ref,
             "chi2": float(fits.chi2[f]),
             "subsampling_factor": self.config.psf.subsampling_factor,
             "relative_loss_differential": float(fits.relative_loss_differential[f]),
@@ -158,6 +172,22 @@ class PsfModeling(Stage):
             )
 
         return write
+
+
+def compilation_cache() -> Path:
+    """Where compiled code is kept between runs: $LCOPS_CACHE, else the user's cache directory."""
+    base = (
+        os.environ.get("LCOPS_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lcops"
+    )
+    return Path(base) / "jax"
+
+
+def read_psf_of(workdir: Path, psf: sa.Row) -> Any:
+    """The arrays of a row of PSFs: narrow and full."""
+    from lightcurver_ops.storage import regions as region_files
+
+    return region_files.read_psf(workdir / psf.psf_relpath, psf.psf_ref)
 
 
 def psf_relpath(image_relpath: str) -> str:

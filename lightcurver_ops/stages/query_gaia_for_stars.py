@@ -1,7 +1,5 @@
 """Stage 4: the reference stars, and which of them is in which frame."""
 
-import json
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,7 @@ import sqlalchemy as sa
 from lightcurver_ops.bookkeeping import frames, stars
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of
+from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import WHOLE_LENS, Run, Stage
 from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
 from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
@@ -138,7 +137,8 @@ class QueryGaiaForStars(Stage):
         run.done(WHOLE_LENS, inputs_hash, write)
 
     def _query(self, catalogue: Any) -> Any:
-        from lightcurver_ops.catalogs.regions import Disk, Polygon
+        from lightcurver_ops.astrometry.footprints import region_from_text
+        from lightcurver_ops.catalogs.regions import Disk, separation_deg
 
         settings, roi = self.config.stars, self.config.roi
         if settings.strategy == "ROI_disk":
@@ -149,21 +149,17 @@ class QueryGaiaForStars(Stage):
             footprint = combined_footprint_of(connection, self.lens.name)
         assert footprint is not None  # stage 3 comes first
         text = footprint.common if settings.strategy == "common_footprint_stars" else footprint.largest
-        polygons = [Polygon(np.array(ring)) for ring in _outer_rings(json.loads(text))]
-        if not polygons:
-            from lightcurver_ops.errors import QualityGate
-
+        region = region_from_text(text)
+        if region.is_empty:
             raise QualityGate(
                 f"{self.lens.name}: the frames have no footprint in common, so stars.strategy: common_footprint_stars "
                 "finds no star; use ROI_disk, or eliminate frames with another pointing",
                 n_frames=footprint.n_frames,
             )
-        disk = reduce(_larger, (polygon.bounding_disk() for polygon in polygons))
-        table = catalogue.query(disk, max_gmag=self._max_gmag())
-        inside = np.zeros(len(table), dtype=bool)
-        for polygon in polygons:
-            inside |= polygon.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))
-        return table[inside]
+        corners = np.concatenate([piece[0] for piece in region.polygons])
+        radius = separation_deg(corners[:, 0], corners[:, 1], roi.ra, roi.dec).max()
+        table = catalogue.query(Disk(roi.ra, roi.dec, float(radius)), max_gmag=self._max_gmag())
+        return table[region.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))]
 
     def _max_gmag(self) -> float | None:
         """The faint limit spares an archive the faint stars; of a file we see all, and say what the cut removed."""
@@ -171,12 +167,10 @@ class QueryGaiaForStars(Stage):
 
     def _positions_in(self, row: sa.Row, chosen: list[sa.Row]) -> dict[str, tuple[float, float]]:
         """Stars inside the frame at its epoch, half a stamp from its edges."""
-        from astropy.wcs import WCS
-
         from lightcurver_ops.catalogs.motion import positions_at
         from lightcurver_ops.storage import frames as frame_files
 
-        wcs = WCS(frame_files.read_header(self.lens.workdir / row.image_relpath))
+        wcs = frame_files.wcs_of(frame_files.read_header(self.lens.workdir / row.image_relpath))
 
         def column(name: str) -> np.ndarray:
             return np.array(
@@ -190,21 +184,6 @@ class QueryGaiaForStars(Stage):
         margin = self.config.cutouts.stamp_size_stars / 2
         inside = (x > margin) & (x < row.width - 1 - margin) & (y > margin) & (y < row.height - 1 - margin)
         return {chosen[i].gaia_id: (float(x[i]), float(y[i])) for i in np.flatnonzero(inside)}
-
-
-def _larger(one: Any, other: Any) -> Any:
-    from lightcurver_ops.catalogs.regions import Disk, separation_deg
-
-    distance = float(separation_deg(other.ra, other.dec, one.ra, one.dec))
-    return Disk(one.ra, one.dec, max(one.radius_deg, distance + other.radius_deg))
-
-
-def _outer_rings(geometry: dict[str, Any]) -> list[list[list[float]]]:
-    if geometry["type"] == "Polygon":
-        return [geometry["coordinates"][0]] if geometry["coordinates"] else []
-    if geometry["type"] == "MultiPolygon":
-        return [polygon[0] for polygon in geometry["coordinates"]]
-    return []
 
 
 def _known(value: float) -> float | None:

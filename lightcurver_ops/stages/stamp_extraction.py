@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,6 +15,7 @@ from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.query_gaia_for_stars import QueryGaiaForStars
 
 ROI = "ROI"
+Positions = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class StampTask:
     regions: Path
     rms: float
     exptime: float
-    positions: dict[str, tuple[float, float]]
+    fwhm: float | None
+    positions: Positions
 
 
 class StampExtraction(Stage):
@@ -59,9 +62,10 @@ class StampExtraction(Stage):
                     self.config,
                     unit,
                     self.lens.workdir / unit,
-                    regions_path(self.lens.workdir, unit),
+                    region_files.regions_path(self.lens.workdir, Path(unit).stem),
                     rows[unit].background_rms_electron_per_second,
                     rows[unit].exptime,
+                    rows[unit].seeing_pixels,
                     stars.stars_in_frame(connection, rows[unit].id, selection),
                 )
                 for unit in units
@@ -80,53 +84,58 @@ class StampExtraction(Stage):
             region_files.rebuild_index(self.lens.workdir, [Path(unit).stem for unit in done])
 
 
-def regions_path(workdir: Path, image_relpath: str) -> Path:
-    """The file with the stamps of a frame."""
-    return workdir / "regions" / f"{Path(image_relpath).stem}.h5"
-
-
 def extract_stamps(task: StampTask) -> None:
     """Cut the stamps of one frame and write its regions file. Runs in a worker."""
-    import numpy as np
-    from astropy.wcs import WCS
-
-    from lightcurver_ops.numerics import cosmics, cutouts, noise
+    from lightcurver_ops.numerics import noise
     from lightcurver_ops.storage import frames as frame_files
     from lightcurver_ops.storage import regions as region_files
 
-    image, header, saturated = frame_files.read_frame(task.image)
+    frame = frame_files.read_frame(task.image)
     settings, roi = task.config.cutouts, task.config.roi
-    wcs = WCS(header)
-    noise_map = noise.noise_map(image, task.rms, task.exptime)
+    wcs = frame_files.wcs_of(frame.header)
+    noise_map = noise.noise_map(frame.image, task.rms, task.exptime)
+    roi_x, roi_y = (float(value) for value in wcs.world_to_pixel_values(roi.ra, roi.dec))
+    stars, size = task.positions, settings.stamp_size_stars
+    cut = _cut(task, frame, noise_map, wcs, stars, size) if stars else {}
+    cut |= _cut(task, frame, noise_map, wcs, {ROI: (roi_x, roi_y)}, settings.stamp_size_ROI)
+    if not cut[ROI].good.any():
+        raise BadFrame(
+            f"{task.unit}: no usable pixel in the ROI: it lies outside the frame, or is all masked"
+        )
+    region_files.write_regions(task.regions, cut, frame.image.shape)
+
+
+def _cut(
+    task: StampTask, frame: Any, noise_map: Any, wcs: Any, positions: Positions, size: int
+) -> dict[str, Any]:
+    """object: cutout, of objects with stamps of one size."""
+    from lightcurver_ops.numerics import cosmics, cutouts
+    from lightcurver_ops.storage.regions import Cutout
+
+    settings = task.config.cutouts
     parameters = settings.cosmics_masking_params
-    good = cosmics.good_pixels(
-        image,
+    data = {name: cutouts.cutout(frame.image, x, y, size) for name, (x, y) in positions.items()}
+    good = cosmics.good_stamps(
+        frame.image,
         noise_map,
+        [origin for _, origin in data.values()],
+        size,
         sigclip=parameters.sigclip,
         sigfrac=parameters.sigfrac,
         objlim=parameters.objlim,
         clean_cosmics=settings.clean_cosmics,
         mask_bad_rows_and_columns=settings.mask_bad_rows_and_columns,
-        saturated=saturated,
+        saturated=frame.saturated | frame.bad,
+        fwhm=task.fwhm,
     )
-    roi_x, roi_y = (float(value) for value in wcs.world_to_pixel_values(roi.ra, roi.dec))
-    wanted = {star: (x, y, settings.stamp_size_stars) for star, (x, y) in task.positions.items()}
-    wanted[ROI] = (roi_x, roi_y, settings.stamp_size_ROI)
-    stamps = {}
-    for name, (x, y, size) in wanted.items():
-        data, (x0, y0) = cutouts.cutout(image, x, y, size)
-        stamp_noise, _ = cutouts.cutout(noise_map, x, y, size)
-        stamp_good, _ = cutouts.cutout(good.astype(float), x, y, size)
-        stamps[name] = region_files.Stamp(
-            data=data,
-            noise=stamp_noise,
-            good=(stamp_good > 0.5) & np.isfinite(data) & np.isfinite(stamp_noise),
-            wcs=cutouts.wcs_of_cutout(wcs, x0, y0),
-            position=(x, y),
-            corner=(x0, y0),
+    return {
+        name: Cutout(
+            pixels,
+            cutouts.cutout(noise_map, *positions[name], size)[0],
+            stamp_good,
+            cutouts.wcs_of_cutout(wcs, *origin),
+            positions[name],
+            origin,
         )
-    if not stamps[ROI].good.any():
-        raise BadFrame(
-            f"{task.unit}: no usable pixel in the ROI: it lies outside the frame, or is all masked"
-        )
-    region_files.write_regions(task.regions, stamps, image.shape)
+        for (name, (pixels, origin)), stamp_good in zip(data.items(), good, strict=True)
+    }

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcurver_ops.stages.stamp_extraction import regions_path
-
 
 @dataclass(frozen=True)
 class StampStack:
@@ -51,11 +49,14 @@ def read_stamps(
         np.zeros(shape, dtype=bool),
     )
     for f, (unit, names) in enumerate(zip(units, objects, strict=True)):
-        for s, stamp in enumerate(region_files.read_regions(regions_path(workdir, unit), names)):
-            stack.good[f, s] = stamp.good
-            stack.data[f, s] = np.where(stamp.good, stamp.data, 0.0)
-            stack.noise[f, s] = np.where(stamp.good, stamp.noise, 1.0)
-            stack.centre[f, s] = np.add(stamp.corner, (size - 1) / 2)
-            stack.expected[f, s] = np.subtract(stamp.position, stack.centre[f, s])
-            stack.present[f, s] = True
+        if not names:
+            continue
+        stored = region_files.read_regions(region_files.regions_path(workdir, Path(unit).stem), names)
+        here = slice(0, len(names))
+        stack.good[f, here] = stored.good
+        stack.data[f, here] = np.where(stored.good, stored.data, 0.0)
+        stack.noise[f, here] = np.where(stored.good, stored.noisemap, 1.0)
+        stack.centre[f, here] = stored.origin + (size - 1) / 2
+        stack.expected[f, here] = stored.position - stack.centre[f, here]
+        stack.present[f, here] = True
     return stack

@@ -10,7 +10,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import star_flux_in_frame
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Run, Stage
-from lightcurver_ops.stages.psf_modeling import PsfModeling
+from lightcurver_ops.stages.psf_modeling import PsfModeling, read_psf_of
 from lightcurver_ops.stages.reference_stars import frames_with
 from lightcurver_ops.stages.stamps import read_stamps
 
@@ -61,7 +61,6 @@ class StarPhotometry(Stage):
         run: Run,
     ) -> None:
         from lightcurver_ops.numerics.photometry import fit_star_fluxes
-        from lightcurver_ops.storage import regions as region_files
 
         n_slots = max(len(present[row.id]) for row in rows)
         names = [row.image_relpath for row in rows]
@@ -76,9 +75,7 @@ class StarPhotometry(Stage):
             for s, star in enumerate(present[row.id]):
                 if (star, row.id) in backgrounds:
                     stack.data[f, s] -= backgrounds[star, row.id]
-        psf = np.array(
-            [region_files.read_psf(self.lens.workdir / psfs[row.id].psf_relpath).full_psf for row in rows]
-        )
+        psf = np.array([read_psf_of(self.lens.workdir, psfs[row.id]).full for row in rows])
         fluxes = fit_star_fluxes(
             stack.data,
             stack.noise,
@@ -133,7 +130,6 @@ class StarPhotometry(Stage):
     ) -> dict[tuple[str, int], np.ndarray]:
         """(star, frame id): [n, n] what lies around each star, from a joint model of all its stamps."""
         from lightcurver_ops.numerics.roi.fit import fit_roi
-        from lightcurver_ops.storage import regions as region_files
 
         size = self.config.cutouts.stamp_size_stars
         result: dict[tuple[str, int], np.ndarray] = {}
@@ -141,13 +137,13 @@ class StarPhotometry(Stage):
             having = [row for row in rows if star in present[row.id]]
             units = [row.image_relpath for row in having]
             stack = read_stamps(self.lens.workdir, units, [[star]] * len(units), size, 1)
-            stored = [region_files.read_psf(self.lens.workdir / psfs[row.id].psf_relpath) for row in having]
+            stored = [read_psf_of(self.lens.workdir, psfs[row.id]) for row in having]
             fit = fit_roi(
                 stack.data[:, 0],
                 stack.noise[:, 0],
                 stack.good[:, 0],
-                np.array([psf.full_psf for psf in stored]),
-                narrow_psf=np.array([psf.narrow_psf for psf in stored]),
+                np.array([psf.full for psf in stored]),
+                narrow_psf=np.array([psf.narrow for psf in stored]),
                 subsampling=self.config.psf.subsampling_factor,
                 positions=np.zeros((1, 2)),
                 translations=stack.expected[:, 0],

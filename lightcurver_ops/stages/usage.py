@@ -113,9 +113,11 @@ def _psf_chi2_reason(connection: sa.Connection, config: LensConfig) -> Callable[
 
 def chi2_interval(chi2: list[float], rule: Exclusion | None) -> tuple[float, float]:
     """The range of chi2 that a rule of the configuration accepts."""
+    import numpy as np
+
     from lightcurver_ops.numerics.quality import chi2_bounds
 
-    return chi2_bounds(chi2, rule.model_dump(exclude_none=True) if rule else None)
+    return chi2_bounds(np.array(chi2), rule.model_dump(exclude_none=True) if rule else None)
 
 
 def _coefficient_reason(connection: sa.Connection, config: LensConfig) -> Callable[[sa.Row], Reason]:

@@ -16,6 +16,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
 from astropy.table import Table
+from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from lightcurver_ops.errors import BadFrame
@@ -127,6 +128,13 @@ def read_header(path: str | Path) -> Header:
             return fits.getheader(path)
     except (OSError, ValueError, fits.VerifyError) as error:
         raise _unreadable(path, error) from error
+
+
+def wcs_of(header: Header) -> WCS:
+    """The WCS of a header, without astropy's remarks on dates that it completes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(header)
 
 
 def write_sources(path: str | Path, sources: Sources) -> None:

@@ -9,6 +9,7 @@ from astropy.io.fits import Header
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.storage.atomic import write_bytes
 
 HIGH_RES_MODEL = "_high_res_model.fits"
@@ -68,3 +69,20 @@ def write_model_image(
     buffer = io.BytesIO()
     hdu.writeto(buffer)
     write_bytes(path, buffer.getvalue())
+
+
+def read_background(path: str | Path) -> NDArray[np.float64]:
+    """Read a background of the model, FITS or npy: [n k, n k].
+
+    Raises:
+        ConfigurationError: the file is missing, or holds no two-dimensional image.
+    """
+    try:
+        image = np.load(path) if Path(path).suffix == ".npy" else fits.getdata(path)
+    except (OSError, ValueError, IndexError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a FITS or npy image: {error}") from error
+    if np.ndim(image) != 2 or not np.all(np.isfinite(image)):
+        raise ConfigurationError(
+            f"{path}: expected a two-dimensional image of finite values, got {np.shape(image)}"
+        )
+    return np.asarray(image, dtype=np.float64)

@@ -17,28 +17,40 @@ class PreparedCutouts:
     """Calibrated cutouts of the ROI in E frames of one filter.
 
     frame_id: [E]; data, noisemap: [E, n, n] e-/s divided by the frame's normalization coefficient, noise of masked
-    pixels times 1000; psf: [E, N, N] narrow PSF, N = n_psf * subsampling_factor; seeing: [E] arcsec;
-    sky_level_electron_per_second: [E]; mjd: [E]; global_zeropoint, global_zeropoint_scatter: mag;
-    relative_normalization_error: [E]; wcs: E headers; pixel_scale: [E] arcsec; subsampling_factor;
-    angle_to_north: [E] degrees.
+    pixels times 1000; psf: [E, N, N] narrow PSF, N = n_psf * subsampling_factor; full_psf: [E, N, N] as stars look; seeing: [E]
+    arcsec; sky_level_electron_per_second: [E]; mjd: [E]; global_zeropoint, global_zeropoint_scatter: mag, NaN where no
+    reference star has a catalogue magnitude; coefficient: [E] what data were divided by; relative_normalization_error:
+    [E]; roi_offset: [E, 2] (x, y) of the ROI from the centre of its cutout, px; wcs: E headers; pixel_scale: [E] arcsec;
+    subsampling_factor; angle_to_north: [E] degrees.
     """
 
     frame_id: NDArray[np.int64]
     data: NDArray[np.float64]
     noisemap: NDArray[np.float64]
     psf: NDArray[np.float64]
+    full_psf: NDArray[np.float64]
     seeing: NDArray[np.float64]
     sky_level_electron_per_second: NDArray[np.float64]
     mjd: NDArray[np.float64]
     global_zeropoint: float
     global_zeropoint_scatter: float
+    coefficient: NDArray[np.float64]
     relative_normalization_error: NDArray[np.float64]
+    roi_offset: NDArray[np.float64]
     wcs: tuple[Header, ...]
     pixel_scale: NDArray[np.float64]
     subsampling_factor: int
     angle_to_north: NDArray[np.float64]
 
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """[E, n, n], True where a pixel is not masked: the noise of masked ones is 1000 times that of the others."""
+        typical = np.median(self.noisemap, axis=(1, 2), keepdims=True)
+        return self.noisemap < 100 * np.maximum(typical, self.noisemap.min(axis=(1, 2), keepdims=True))
 
+
+# The headers are no numbers; a band without catalogue magnitudes has no zero point.
+_MAY_BE_UNKNOWN = {"wcs", "global_zeropoint", "global_zeropoint_scatter"}
 _SCALARS = {"global_zeropoint": float, "global_zeropoint_scatter": float, "subsampling_factor": int}
 
 
@@ -95,7 +107,7 @@ def validate_prepared(prepared: PreparedCutouts, path: str | Path) -> None:
         value = getattr(prepared, field.name)
         if field.name not in _SCALARS and len(value) != n_epochs:
             faults.append(f"{field.name} has {len(value)} entries for {n_epochs} frames")
-        if field.name != "wcs" and not np.all(np.isfinite(value)):
+        if field.name not in _MAY_BE_UNKNOWN and not np.all(np.isfinite(value)):
             faults.append(f"{field.name} has values that are not finite")
     square = prepared.data.ndim == 3 and prepared.data.shape[1] == prepared.data.shape[2]
     if not square or prepared.data.shape != prepared.noisemap.shape:
