@@ -26,8 +26,9 @@ _DISK = {
 }
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IMPOSSIBLE = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST}
-# Libraries rephrase a full disk and lose its number.
+# Libraries rephrase a full disk and lose its number, or (numpy) even its name.
 _DISK_TEXT = re.compile(r"no space left|not enough space|quota exceeded|input/output error", re.IGNORECASE)
+_FULL = 65536  # bytes
 _TEMPORARY = re.compile(r"^\.lcops-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}-(?P<name>.+)$")
 
 
@@ -124,7 +125,9 @@ def _translated(error: Exception, final: Path, *own: Path) -> LightcurverError |
     if about is not None and Path(os.fsdecode(about)) not in {final, *own, *final.parents}:
         return None
     reason = os.strerror(number) if number else str(error)
-    if number in _DISK or (isinstance(error, (OSError, RuntimeError)) and _DISK_TEXT.search(str(error))):
+    if number in _DISK or (
+        number is None and isinstance(error, (OSError, RuntimeError)) and _disk_is_to_blame(error, final)
+    ):
         return TemporaryFailure(
             f"{final}: could not be written: {reason} ({_free(final)}); nothing was changed. "
             "Free space on that disk or repair it, then run again"
@@ -139,6 +142,13 @@ def _translated(error: Exception, final: Path, *own: Path) -> LightcurverError |
             f"{final}: could not be written: {reason}: {about or final.parent}; choose another path"
         )
     return None
+
+
+def _disk_is_to_blame(error: Exception, final: Path) -> bool:
+    with suppress(OSError):
+        if shutil.disk_usage(final.parent).free < _FULL:
+            return True
+    return _DISK_TEXT.search(str(error)) is not None
 
 
 def _free(final: Path) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits import Header
-from astropy.table import Table
 from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
@@ -141,9 +140,14 @@ def write_sources(path: str | Path, sources: Sources) -> None:
     """Write the sources of a frame, brightest first; errors as `atomic_path`."""
     units = {"flux": "electron/s", "peak": "electron/s", "theta": "rad"}
     units |= dict.fromkeys(("x", "y", "a", "b", "fwhm"), "pix")
-    table = Table({field.name: getattr(sources, field.name) for field in fields(Sources)}, units=units)
-    table.meta["COMMENT"] = "x, y are 0-based: (0, 0) is the centre of the first pixel"
-    _write(path, fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table)]))
+    columns = []
+    for field in fields(Sources):
+        values = getattr(sources, field.name)
+        kind = "K" if values.dtype.kind == "i" else "D"
+        columns.append(fits.Column(field.name, kind, units.get(field.name), array=values))
+    table = fits.BinTableHDU.from_columns(columns)
+    table.header["COMMENT"] = "x, y are 0-based: (0, 0) is the centre of the first pixel"
+    _write(path, fits.HDUList([fits.PrimaryHDU(), table]))
 
 
 def read_sources(path: str | Path) -> Sources:
@@ -206,8 +210,10 @@ class _opened:
 
     def __enter__(self) -> Any:
         try:
-            content = Path(self._path).read_bytes()
-            self._hdus = fits.open(io.BytesIO(content), memmap=False)
+            content = io.BytesIO(Path(self._path).read_bytes())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a truncated file: it becomes an error below
+                self._hdus = fits.open(content, memmap=False, lazy_load_hdus=False)
         except (OSError, ValueError) as error:
             raise _unreadable(self._path, error) from error
         return self._hdus

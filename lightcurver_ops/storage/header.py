@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,7 +238,9 @@ def _from_iso(value: Any, what: str, path: str | Path) -> float:
             f"{path}: {what} is {value!r}, expected a date and time such as 2017-12-20T01:33:43.3{hint}"
         )
     try:
-        moment = Time(f"{date} {match['time']}", format="iso", scale="utc")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on dubious years: they are refused as implausible
+            moment = Time(f"{date} {match['time']}", format="iso", scale="utc")
     except ValueError as error:
         raise BadFrame(f"{path}: {what} is {value!r}: {error}") from error
     return float(moment.mjd) - _offset_days(match["offset"])

@@ -17,11 +17,11 @@ class PreparedCutouts:
     """Calibrated cutouts of the ROI in E frames of one filter.
 
     frame_id: [E]; data, noisemap: [E, n, n] e-/s divided by the frame's normalization coefficient, noise of masked
-    pixels times 1000; psf: [E, N, N] narrow PSF, N = n_psf * subsampling_factor; full_psf: [E, N, N] as stars look; seeing: [E]
-    arcsec; sky_level_electron_per_second: [E]; mjd: [E]; global_zeropoint, global_zeropoint_scatter: mag, NaN where no
-    reference star has a catalogue magnitude; coefficient: [E] what data were divided by; relative_normalization_error:
-    [E]; roi_offset: [E, 2] (x, y) of the ROI from the centre of its cutout, px; wcs: E headers; pixel_scale: [E] arcsec;
-    subsampling_factor; angle_to_north: [E] degrees.
+    pixels times 1000; psf: [E, N, N] narrow PSF, N = n_psf * subsampling_factor; full_psf: [E, N, N] as stars look;
+    seeing: [E] arcsec; sky_level_electron_per_second: [E]; mjd: [E]; global_zeropoint, global_zeropoint_scatter: mag,
+    NaN where no reference star has a catalogue magnitude; coefficient: [E] what data were divided by;
+    relative_normalization_error: [E]; roi_offset: [E, 2] (x, y) of the ROI from the centre of its cutout, px; wcs: E
+    headers; pixel_scale: [E] arcsec; subsampling_factor; angle_to_north: [E] degrees.
     """
 
     frame_id: NDArray[np.int64]
@@ -45,8 +45,8 @@ class PreparedCutouts:
     @property
     def good(self) -> NDArray[np.bool_]:
         """[E, n, n], True where a pixel is not masked: the noise of masked ones is 1000 times that of the others."""
-        typical = np.median(self.noisemap, axis=(1, 2), keepdims=True)
-        return self.noisemap < 100 * np.maximum(typical, self.noisemap.min(axis=(1, 2), keepdims=True))
+        # Not relative to the median: most of a stamp may be masked.
+        return self.noisemap < 100 * self.noisemap.min(axis=(1, 2), keepdims=True)
 
 
 # The headers are no numbers; a band without catalogue magnitudes has no zero point.

@@ -133,7 +133,7 @@ def _read_bytes(path: str | Path, storage_options: dict[str, Any] | None) -> byt
 
 
 def _read_url(url: str, storage_options: dict[str, Any]) -> bytes:
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     try:
         with fsspec.open(url, "rb", **storage_options) as file:
