@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from scipy.spatial import cKDTree
 from lightcurver_ops.astrometry.base import Catalogue, Solution, SolveRequest
 from lightcurver_ops.astrometry.refinement import FittedModel, refine, similarity_matrix
 from lightcurver_ops.astrometry.tangent import TanModel, from_plane, separation, to_plane
+from lightcurver_ops.astrometry.tiles import REACH, STEP, Tile, tiles
 from lightcurver_ops.astrometry.triangles import Similarities, similarities, triangles
 from lightcurver_ops.errors import BadFrame
 
@@ -25,8 +27,9 @@ log = logging.getLogger(__name__)
 FloatArray = NDArray[np.float64]
 
 # (first, last) rank of the sources whose triangles are tried, in turn. The last one leaves out the brightest,
-# which may be saturated, or artefacts.
-SOURCE_RANKS = ((0, 12), (0, 22), (8, 30))
+# which may be saturated, or artefacts. With each the share of the positions around the hint that it is worth: the
+# later ones take ten times as long.
+SEARCHES = (((0, 12), 1.0), ((0, 22), 0.1), ((8, 30), 0.1))
 MAX_TILE_STARS = 90
 SCALE_STEP = 1.6  # wider scale intervals are cut into parts of at most this ratio
 MIN_SOURCES = 5
@@ -42,12 +45,13 @@ class CatalogMatchSolver:
             distortion over the frame.
         log10_false_alarm: a solution is accepted when the probability that it is chance, times the number
             of hypotheses tried, is below ten to this.
-        max_tiles: the search around the hint ends after this many positions, each of about half a frame.
+        max_tiles: the search around the hint ends after this many positions, each of about half a frame; this keeps
+            a frame that cannot be solved below about 20 s.
     """
 
     tolerance_px: float = 3.0
     log10_false_alarm: float = -6.0
-    max_tiles: int = 400
+    max_tiles: int = 300
 
     def solve(self, request: SolveRequest) -> Solution:
         """Solve one frame; needs request.catalogue and request.plate_scale_interval. Raises BadFrame."""
@@ -114,25 +118,23 @@ def match_catalogue(
         )
     centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2]) if crpix is None else crpix
     trials, best = 0, None
-    for ranks in SOURCE_RANKS:
-        for part in _scale_parts(low, high):
-            for tile in _tiles(
-                around, hint, radius_deg, np.hypot(*shape) * part[1] / 3600.0, options.max_tiles
-            ):
-                hypotheses, stars = _hypotheses(
-                    sources, ranks, shape, around, tile, part, options.tolerance_px
-                )
-                trials += len(hypotheses)
-                for start in _best_models(hypotheses, sources, stars, tile, centre, options.tolerance_px):
-                    fitted = refine(start, sources, shape, around, options.tolerance_px + 1.0)
-                    if fitted is None or not low * 0.995 < fitted.model.scale < high * 1.005:
-                        continue
-                    if best is None or fitted.log10_chance < best.log10_chance:
-                        best = fitted
-                    if _certain(fitted, trials, hint, radius_deg, shape, options):
-                        tried = f"{where}; {trials} hypotheses; {_describe(fitted)}"
-                        log.debug("%s: solved against the catalogue: %s", name, tried)
-                        return fitted, tried
+    parts = _scale_parts(low, high)
+    for ranks, part, tile in _searches(around, hint, radius_deg, parts, shape, options.max_tiles):
+        hypotheses, stars = _hypotheses(sources, ranks, shape, tile, part, options.tolerance_px)
+        trials += len(hypotheses)
+        for start in _best_models(hypotheses, sources, stars, tile, centre, options.tolerance_px):
+            fitted = refine(start, sources, shape, around, options.tolerance_px + 1.0)
+            if fitted is None or not low * 0.995 < fitted.model.scale < high * 1.005:
+                continue
+            if best is None or fitted.log10_chance < best.log10_chance:
+                best = fitted
+            if _certain(fitted, trials, hint, radius_deg, shape, options):
+                tried = f"{where}; {trials} hypotheses; {_describe(fitted)}"
+                log.debug("%s: solved against the catalogue: %s", name, tried)
+                return fitted, tried
+    covered = STEP * np.hypot(*shape) * low / 3600.0 * np.sqrt(options.max_tiles / len(parts) / np.pi)
+    if covered < radius_deg:
+        where += f"; only the {options.max_tiles} positions nearest to the hint were searched"
     closest = "no hypothesis survived" if best is None else f"the best one, {_describe(best)}, can be chance"
     raise BadFrame(
         f"{name}: no match between the sources and the catalogue ({where}; {trials} hypotheses; {closest}). "
@@ -171,39 +173,28 @@ def _scale_parts(low: float, high: float) -> list[tuple[float, float]]:
     return [(float(edges[k]), float(edges[k + 1])) for k in order]
 
 
-def _tiles(
-    stars: Catalogue, hint: tuple[float, float], radius_deg: float, diagonal_deg: float, max_tiles: int
-) -> Iterator[tuple[float, float, Catalogue]]:
-    """Positions in rings around the hint, and the stars within 3/4 of a frame's diagonal; empty ones left out."""
-    step = 0.7 * diagonal_deg
-    given = 0
-    for ring in range(int(np.ceil(min(radius_deg, 180.0) / step)) + 1):
-        distance = np.radians(min(ring * step, 180.0))
-        count = max(1, int(np.ceil(2 * np.pi * np.sin(distance) / np.radians(step))))
-        for angle in 2 * np.pi * np.arange(count) / count:
-            ra, dec = _offset(hint, float(angle), float(distance))
-            inside = stars.subset(separation(stars.ra, stars.dec, ra, dec) < 0.75 * diagonal_deg)
-            if len(inside) >= MIN_SOURCES:
-                yield ra, dec, inside
-                given += 1
-                if given >= max_tiles:
-                    return
-
-
-def _offset(hint: tuple[float, float], angle: float, distance: float) -> tuple[float, float]:
-    """The direction at a distance (radians) from the hint, towards a position angle (radians)."""
-    lat = np.radians(hint[1])
-    sine = np.sin(lat) * np.cos(distance) + np.cos(lat) * np.sin(distance) * np.cos(angle)
-    dlon = np.arctan2(np.sin(angle) * np.sin(distance) * np.cos(lat), np.cos(distance) - np.sin(lat) * sine)
-    return float((hint[0] + np.degrees(dlon)) % 360.0), float(np.degrees(np.arcsin(np.clip(sine, -1, 1))))
+def _searches(
+    stars: Catalogue,
+    hint: tuple[float, float],
+    radius_deg: float,
+    parts: list[tuple[float, float]],
+    shape: tuple[int, int],
+    max_tiles: int,
+) -> Iterator[tuple[tuple[int, int], tuple[float, float], Tile]]:
+    """What to try in turn: ranks of the sources, part of the scale interval, position and its stars."""
+    for ranks, share in SEARCHES:
+        limit = max(9, int(max_tiles * share / len(parts)))
+        diagonals_deg = [float(np.hypot(*shape)) * part[1] / 3600.0 for part in parts]
+        rings = [islice(tiles(stars, hint, radius_deg, d, MIN_SOURCES), limit) for d in diagonals_deg]
+        for nearest in zip_longest(*rings):  # all scales at the hint first, then further away
+            yield from ((ranks, part, tile) for part, tile in zip(parts, nearest) if tile is not None)
 
 
 def _hypotheses(
     sources: FloatArray,
     ranks: tuple[int, int],
     shape: tuple[int, int],
-    around: Catalogue,
-    tile: tuple[float, float, Catalogue],
+    tile: Tile,
     scales: tuple[float, float],
     tolerance_px: float,
 ) -> tuple[Similarities, FloatArray]:
@@ -213,10 +204,9 @@ def _hypotheses(
     diagonal = float(np.hypot(*shape))
     # As many stars as the tile must show for its share that falls into a frame to be as many as the sources.
     middle = np.sqrt(scales[0] * scales[1])
-    share = np.pi * (0.75 * diagonal * scales[1]) ** 2 / (shape[0] * shape[1] * middle**2)
-    first, last = (int(np.clip(r * share, 0, None)) for r in ranks)
-    first = 0 if last > MAX_TILE_STARS else min(first, max(len(stars) - MAX_TILE_STARS, 0))
-    bright = stars[first : min(last, first + MAX_TILE_STARS)]
+    share = np.pi * (REACH * diagonal * scales[1]) ** 2 / (shape[0] * shape[1] * middle**2)
+    first, last = int(0.5 * ranks[0] * share), int(ranks[1] * share)
+    bright = stars[first:last][:MAX_TILE_STARS]
     chosen = sources[ranks[0] : ranks[1]]
     shortest = max(10.0, 0.04 * diagonal)
     source_triangles = triangles(chosen, shortest, diagonal)
@@ -228,7 +218,7 @@ def _best_models(
     hypotheses: Similarities,
     sources: FloatArray,
     stars: FloatArray,
-    tile: tuple[float, float, Catalogue],
+    tile: Tile,
     crpix: FloatArray,
     tolerance_px: float,
 ) -> Iterator[TanModel]:

@@ -112,8 +112,8 @@ def bad_pointings(
     Two rules, either suffices:
 
     * the distance of the centre from the ROI is more than the mean plus 5 standard deviations of all frames. With n
-      frames no value exceeds the mean by more than (n - 1) / sqrt(n) standard deviations, so this cannot
-      fire below 28 frames;
+      frames no value exceeds the mean by more than sqrt(n - 1) standard deviations, so this cannot fire below 27
+      frames;
     * the distance of the centre from the median centre is more than the median plus 5 x 1.4826 MAD of
       these distances, and more than half the field's size. From 3 frames on this finds a frame that shares less
       than about half of its field with the majority, and spares dithers, however regular the others are.

@@ -67,8 +67,9 @@ class HeaderWcsSolver:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # notes on old-style cards; what matters is checked here
-                wcs = WCS(header).celestial
-                has_celestial = wcs.has_celestial
+                wcs = WCS(header)
+                axes, has_celestial = (wcs.wcs.lng, wcs.wcs.lat), wcs.has_celestial
+                wcs = wcs.celestial
         except Exception as error:  # wcslib and astropy raise many kinds for malformed cards
             raise self._broken(name, str(error).strip()) from error
         if not has_celestial or wcs.pixel_n_dim != 2:
@@ -83,8 +84,8 @@ class HeaderWcsSolver:
                 f"it is in {wcs.wcs.lngtyp}/{wcs.wcs.lattyp} {system} (equinox {equinox}); "
                 "ICRS or FK5 J2000 is expected",
             )
-        if wcs.wcs.lng != 0:
-            raise self._broken(name, "its first axis is declination; right ascension first is expected")
+        if axes != (0, 1):  # .celestial would swap the pixels as well
+            raise self._broken(name, "its first axis is not right ascension, or its second not declination")
         matrix = wcs.pixel_scale_matrix
         if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-20:
             raise self._broken(name, f"its matrix is singular: {matrix.tolist()}")

@@ -25,6 +25,7 @@ SMALLEST_QUAD_ARCMIN, NSIDE = 2.0, 1760.0
 # Sizes of quads relative to the frame: solve-field itself tries quads above a tenth of the short side.
 SMALLEST_OF_SHORT_SIDE, LARGEST_OF_DIAGONAL = 0.15, 0.8
 MIN_STARS = 5
+STARS_PER_HEALPIXEL = 30
 RECIPE = 1  # part of the cache's key: raise it when the files would be made differently
 BUILD_TIMEOUT_S = 120.0
 
@@ -114,6 +115,8 @@ def _build_all(program: str, catalogue: Catalogue, scratch: Path, complete: Path
         command += ["-N", str(max(1, round(NSIDE / factor)))]
         command += ["-l", f"{SMALLEST_QUAD_ARCMIN * factor:.6f}"]
         command += ["-u", f"{SMALLEST_QUAD_ARCMIN * factor * np.sqrt(2):.6f}"]
+        # -n: stars per healpixel, many, since they are also what a solution is verified and refined with.
+        command += ["-n", str(STARS_PER_HEALPIXEL)]
         # -E: only healpixels that hold stars; -I: an identifier that tells the files apart in the solver's log.
         command += ["-E", "-M", "-t", str(scratch), "-I", str(1000 + scale)]
         try:

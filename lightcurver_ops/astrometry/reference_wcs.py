@@ -87,5 +87,6 @@ class ReferenceWcsSolver:
 
 def _undistorted(wcs: WCS, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     """Pixels after the SIP polynomial: plane coordinates divided by the linear matrix, plus CRPIX, 0-based."""
-    u, v = wcs.sip_pix2foc(x, y, 0)
+    # With origin 0 astropy's answer is a pixel off: it subtracts CRPIX, which counts from 1, from 0-based pixels.
+    u, v = wcs.sip_pix2foc(x + 1.0, y + 1.0, 1)
     return u + wcs.wcs.crpix[0] - 1.0, v + wcs.wcs.crpix[1] - 1.0

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 PROGRAM = "solve-field"
 MAX_SOURCES = 500
+# How many of the brightest sources the quads are made of, in turn. Without an end the search takes minutes, since the
+# program looks at its processor time only now and then; a field that the brightest 100 do not solve stays unsolved.
+DEPTHS = range(10, 101, 10)
 NO_INDEX = "You must list at least one index"
 
 
@@ -40,8 +43,8 @@ class SolveFieldSolver:
     """
 
     index_directory: Path | None = None
-    cpu_limit_s: float = 60.0
-    wall_limit_s: float = 600.0
+    cpu_limit_s: float = 30.0
+    wall_limit_s: float = 300.0
     sip_order: int = 0
 
     method = "plate_solve"
@@ -125,6 +128,7 @@ class SolveFieldSolver:
             "--cpulimit": max(1, round(self.cpu_limit_s)),
             # Order 1 is a linear fit to all stars; without any the WCS is that of four stars, a percent off.
             "--tweak-order": max(1, self.sip_order),
+            "--depth": ",".join(str(n) for n in DEPTHS),
             "--uniformize": 0,
             **dict.fromkeys(("--new-fits", "--corr", "--match", "--index-xyls", "--solved"), "none"),
         }  # fmt: skip

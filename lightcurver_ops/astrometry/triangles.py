@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 FloatArray = NDArray[np.float64]
-CODE_TOLERANCE = 0.02
+CODE_TOLERANCE = 0.01  # a pixel in a side of a hundred
 
 
 @dataclass(frozen=True)
