@@ -93,11 +93,7 @@ def status(
         [
             str(number),
             state.stage,
-            str(state.done),
-            str(state.stale),
-            str(state.missing),
-            str(state.quarantined),
-            str(state.failed),
+            *(str(state.count(kind)) for kind in ("done", "stale", "missing", "quarantined", "failed")),
             f"{state.last_status or 'never'}",
         ]
         for number, state in enumerate(states)

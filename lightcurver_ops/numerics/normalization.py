@@ -7,7 +7,7 @@ and is reported. Measurements far from the other stars of their frame lose
 their weight, the further the more, and entirely from a limit on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -325,3 +325,22 @@ def _nanmean(values: np.ndarray, axis: int) -> np.ndarray:
     known = np.isfinite(values)
     n = known.sum(axis=axis)
     return np.where(n > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(n, 1), np.nan)
+
+
+def anchored(normalization: Normalization, n_reference: int) -> Normalization:
+    """The same normalization, its scale set by the first frames alone.
+
+    Coefficients (and their errors) are divided, star scales multiplied, by the median coefficient of the first
+    ``n_reference`` frames that have one; frames are in the order of time.
+    """
+    known = normalization.coefficient[np.isfinite(normalization.coefficient)]
+    if not len(known):
+        return normalization
+    scale = float(np.median(known[:n_reference]))
+    return replace(
+        normalization,
+        coefficient=normalization.coefficient / scale,
+        coefficient_uncertainty=normalization.coefficient_uncertainty / scale,
+        standard_error=normalization.standard_error / scale,
+        star_scale=normalization.star_scale * scale,
+    )

@@ -8,7 +8,7 @@ same object runs from the command line, a notebook and an Airflow task.
 import functools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -94,14 +94,19 @@ class State:
     """What `lcops status` shows of a stage."""
 
     stage: str
-    done: int
-    stale: int
-    missing: int
-    quarantined: int
-    failed: int
+    units: dict[str, str]
+    """unit: done, stale, missing, quarantined or failed"""
     reasons: dict[str, str]
     last_message: str | None = None
     last_status: str | None = None
+
+    def count(self, state: str) -> int:
+        """Number of units in a state."""
+        return sum(one == state for one in self.units.values())
+
+    def outdated(self) -> set[str]:
+        """Units to be made (again)."""
+        return {unit for unit, state in self.units.items() if state in ("stale", "missing", ledger.FAILED)}
 
 
 class Stage(ABC):
@@ -114,6 +119,8 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     """Counted up when the stage would make something else from the same inputs."""
     frame_wise: ClassVar[bool] = False
+    depends_on: ClassVar[tuple[str, ...]] = ()
+    """Names of the stages whose products this one reads."""
 
     def __init__(self, lens: Lens):
         self.lens = lens
@@ -177,38 +184,35 @@ class Stage(ABC):
             with reading(engine) as connection:
                 self.check(connection)
         except BaseException as error:
-            run.end("failed" if isinstance(error, Exception) else "interrupted", error)
+            run.end_with(error)
             raise
         run.end("done")
         return run.report
 
-    def state(self, connection: sa.Connection) -> State:
-        """Counts of done, stale, missing, quarantined and failed units, with reasons."""
+    def state(self, connection: sa.Connection, outdated: Mapping[str, set[str]] | None = None) -> State:
+        """What is done, stale, missing, quarantined and failed, with reasons.
+
+        Args:
+            connection: to the bookkeeping.
+            outdated: by stage, the units that are to be made again there; what was made from them is stale here.
+        """
         known = ledger.products_of(connection, self.lens.name, self.name)
         last = ledger.last_run(connection, self.lens.name, self.name)
-        counts = dict.fromkeys(("done", "stale", "missing", ledger.QUARANTINED, ledger.FAILED), 0)
+        inputs = set().union(*((outdated or {}).get(stage, set()) for stage in self.depends_on))
+        units: dict[str, str] = {}
         reasons = {}
         for unit, inputs_hash in self.plan(connection).items():
             product = known.get(unit)
+            from_outdated = unit in inputs if self.frame_wise else bool(inputs)
             if product is None:
-                counts["missing"] += 1
-            elif product.inputs_hash != inputs_hash:
-                counts["stale"] += 1
+                units[unit] = "missing"
+            elif product.inputs_hash != inputs_hash or from_outdated:
+                units[unit] = "stale"
             else:
-                counts[product.status] += 1
+                units[unit] = product.status
                 if product.reason:
                     reasons[unit] = product.reason
-        return State(
-            self.name,
-            counts["done"],
-            counts["stale"],
-            counts["missing"],
-            counts["quarantined"],
-            counts["failed"],
-            reasons,
-            last.message if last else None,
-            last.status if last else None,
-        )
+        return State(self.name, units, reasons, last.message if last else None, last.status if last else None)
 
 
 class Run:
@@ -270,6 +274,13 @@ class Run:
                 error=error,
             )
 
+    def end_with(self, error: BaseException) -> None:
+        """Enter an error into the ledger; on a full disk even that may fail, and must not hide the error itself."""
+        try:
+            self.end("failed" if isinstance(error, Exception) else "interrupted", error)
+        except LightcurverError as second:
+            log.error("%s: the ledger could not be written: %s", self._stage.name, second)
+
     def _not_done(self, unit, inputs_hash, error, status, write_rows) -> None:
         with writing(self._engine) as connection:
             if write_rows is not None:
@@ -289,11 +300,6 @@ class Run:
         log.log(level, message, self._stage.lens.name, self._stage.name, unit, *arguments)
         finished = self.report.done + len(self.report.quarantined) + len(self.report.failures)
         self._progress(self._stage.name, finished, self.report.selected)
-
-
-def is_ours(error: BaseException) -> bool:
-    """Whether an error was raised on purpose."""
-    return isinstance(error, LightcurverError)
 
 
 def joined(names: Iterable[str], most: int = 10) -> str:

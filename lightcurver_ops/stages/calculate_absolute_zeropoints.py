@@ -25,6 +25,7 @@ class CalculateAbsoluteZeropoints(Stage):
 
     name = "calculate_absolute_zeropoints"
     title = "Absolute zero points"
+    depends_on = ("star_photometry",)
     config_keys = (*CalculateNormalizationCoefficient.config_keys, "zero_points")
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:

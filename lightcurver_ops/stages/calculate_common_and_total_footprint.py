@@ -16,6 +16,7 @@ class CalculateCommonAndTotalFootprint(Stage):
 
     name = "calculate_common_and_total_footprint"
     title = "Common and total footprint; bad pointings"
+    depends_on = ("plate_solving",)
     config_keys = ("roi.ra", "roi.dec")
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:

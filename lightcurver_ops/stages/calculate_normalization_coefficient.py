@@ -17,6 +17,10 @@ from lightcurver_ops.stages.reference_stars import stars_per_frame
 from lightcurver_ops.stages.star_photometry import StarPhotometry
 from lightcurver_ops.stages.usage import chi2_interval, usage_up_to_photometry, used_frames
 
+# The coefficient is 1 in the median of this many first frames: new nights leave the scale of earlier ones alone,
+# and it depends on which frames there are, never on the order in which they came.
+_REFERENCE_FRAMES = 50
+
 
 @dataclass(frozen=True)
 class FluxTable:
@@ -84,6 +88,7 @@ class CalculateNormalizationCoefficient(Stage):
 
     name = "calculate_normalization_coefficient"
     title = "Normalization coefficients"
+    depends_on = ("star_photometry",)
     config_keys = (
         "stars.stars_to_use_norm",
         "stars.stars_to_exclude_norm",
@@ -95,6 +100,7 @@ class CalculateNormalizationCoefficient(Stage):
         return flux_inputs(connection, self.lens, self)
 
     def make(self, units: dict[str, str], run: Run) -> None:
+        from lightcurver_ops.numerics.normalization import anchored
         from lightcurver_ops.numerics.normalization import normalization_coefficients as normalize
 
         with reading(self.lens.engine) as connection:
@@ -110,7 +116,7 @@ class CalculateNormalizationCoefficient(Stage):
                     "normalization.fluxes_fit_exclude_strategy, or choose other stars with stars.stars_to_use_norm",
                     n_frames=len(table.frames),
                 )
-            result = normalize(table.flux, table.uncertainty)
+            result = anchored(normalize(table.flux, table.uncertainty), _REFERENCE_FRAMES)
             run.note(f"{filter_name}: {len(table.star_ids)} stars, {len(table.frames)} frames")
             if self.config.compute.diagnostics:
                 self._plot(filter_name, table, result, selection)

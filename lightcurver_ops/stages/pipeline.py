@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lightcurver_ops.bookkeeping import ledger
 from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.bookkeeping.frames import all_frames
 from lightcurver_ops.errors import ConfigurationError, NothingToDo
 from lightcurver_ops.stages.base import Lens, Report, RunOptions, Stage, State
 from lightcurver_ops.stages.calculate_absolute_zeropoints import CalculateAbsoluteZeropoints
@@ -123,5 +124,12 @@ def _forget(lens: Lens, redo: int, options: RunOptions) -> None:
 
 def pipeline_state(lens: Lens) -> list[State]:
     """The state of every stage, in order."""
+    states: list[State] = []
+    outdated: dict[str, set[str]] = {}
     with reading(lens.engine) as connection:
-        return [stage(lens).state(connection) for stage in STAGES]
+        relpath = {row.original_image_path: row.image_relpath for row in all_frames(connection, lens.name)}
+        for stage in STAGES:
+            state = stage(lens).state(connection, outdated)
+            outdated[state.stage] = {relpath.get(unit, unit) for unit in state.outdated()}
+            states.append(state)
+    return states

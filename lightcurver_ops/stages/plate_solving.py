@@ -53,6 +53,7 @@ class PlateSolving(Stage):
 
     name = "plate_solving"
     title = "Plate solve, footprints, plate scale, seeing in arcsec"
+    depends_on = ("read_convert_skysub_character_catalog",)
     config_keys = (
         "plate_solving.already_plate_solved",
         "plate_solving.strategy",

@@ -25,6 +25,11 @@ class PrepareCalibratedCutouts(Stage):
 
     name = "prepare_calibrated_cutouts"
     title = "Calibrated cutouts of the ROI"
+    depends_on = (
+        "psf_modeling",
+        "calculate_normalization_coefficient",
+        "calculate_absolute_zeropoints",
+    )
     config_keys = (
         "roi.name",
         "star_photometry.psf_fit_exclude_strategy",

@@ -22,6 +22,7 @@ class PsfModeling(Stage):
 
     name = "psf_modeling"
     title = "PSF of each frame"
+    depends_on = ("stamp_extraction",)
     config_keys = ("psf",)
     frame_wise = True
 

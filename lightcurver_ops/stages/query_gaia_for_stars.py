@@ -19,6 +19,7 @@ class QueryGaiaForStars(Stage):
 
     name = "query_gaia_for_stars"
     title = "Reference stars from the catalogue"
+    depends_on = ("plate_solving", "calculate_common_and_total_footprint")
     config_keys = (
         "stars.strategy",
         "stars.ROI_disk_radius_arcseconds",

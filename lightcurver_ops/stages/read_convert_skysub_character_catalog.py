@@ -1,5 +1,6 @@
 """Stage 1: raw frames become sky-subtracted images in electrons per second, with sources and a row each."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame
-from lightcurver_ops.stages.base import Run, Stage
+from lightcurver_ops.stages.base import Run, Stage, joined
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
 
@@ -77,25 +78,45 @@ class ReadConvertSkysubCharacterCatalog(Stage):
                 run.quarantine(path, units[path], outcome.error, self._without_frame(path))
             else:
                 run.fail(path, units[path], outcome.error)
+        self._note_odd_shapes(run)
+
+    def _note_odd_shapes(self, run: Run) -> None:
+        with reading(self.lens.engine) as connection:
+            rows = frames.all_frames(connection, self.lens.name)
+        shapes = Counter((row.width, row.height) for row in rows)
+        if len(shapes) > 1:
+            usual = shapes.most_common(1)[0][0]
+            odd = [row.image_relpath for row in rows if (row.width, row.height) != usual]
+            run.note(f"{len(odd)} frames are not {usual[0]} x {usual[1]} px as the others: {joined(odd, 3)}")
 
     def _parser_hash(self) -> str | None:
         parser = self.config.raw.header_parser
         return hash_of_file(parser) if parser else None
 
     def _save(self, path: str, inputs_hash: str, row: dict[str, Any], run: Run) -> None:
+        if self._is_duplicate(path, inputs_hash, row, run):
+            return
+        try:
+            run.done(path, inputs_hash, lambda connection: self._write_row(connection, row))
+        except (
+            sa.exc.IntegrityError
+        ):  # another task imported the same exposure under its other name meanwhile
+            if not self._is_duplicate(path, inputs_hash, row, run):
+                raise
+
+    def _is_duplicate(self, path: str, inputs_hash: str, row: dict[str, Any], run: Run) -> bool:
         with reading(self.lens.engine) as connection:
             twin = frames.frame_with_pixels(connection, self.lens.name, row["pixel_hash"])
-        if twin is not None and twin.original_image_path != path:
-            for key in ("image_relpath", "sources_relpath"):
-                if row[key] != getattr(twin, key):
-                    (self.lens.workdir / row[key]).unlink(missing_ok=True)
-            error = BadFrame(
-                f"{path}: the same exposure as {twin.original_image_path} (equal pixels under another name); "
-                "it is used once"
-            )
-            run.quarantine(path, inputs_hash, error)
-            return
-        run.done(path, inputs_hash, lambda connection: self._write_row(connection, row))
+        if twin is None or twin.original_image_path == path:
+            return False
+        for key in ("image_relpath", "sources_relpath"):
+            if row[key] != getattr(twin, key):
+                (self.lens.workdir / row[key]).unlink(missing_ok=True)
+        error = BadFrame(
+            f"{path}: the same exposure as {twin.original_image_path} (equal pixels under another name); it is used once"
+        )
+        run.quarantine(path, inputs_hash, error)
+        return True
 
     def _write_row(self, connection: sa.Connection, row: dict[str, Any]) -> None:
         previous = frames.frame_of_raw(connection, self.lens.name, row["original_image_path"])

@@ -37,6 +37,7 @@ class StampExtraction(Stage):
 
     name = "stamp_extraction"
     title = "Cutouts, noise maps, masks"
+    depends_on = ("read_convert_skysub_character_catalog", "plate_solving", "query_gaia_for_stars")
     config_keys = ("cutouts", "roi.ra", "roi.dec")
     frame_wise = True
 

@@ -22,6 +22,7 @@ class StarPhotometry(Stage):
 
     name = "star_photometry"
     title = "PSF photometry of the reference stars"
+    depends_on = ("psf_modeling",)
     config_keys = (
         "star_photometry.uniform_background_per_epoch",
         "star_photometry.starlet_global_background",
