@@ -12,7 +12,7 @@ from lightcurver_ops.astrometry.verification import verify
 from lightcurver_ops.errors import BadFrame
 
 SOLVER = CatalogMatchSolver()
-SHORT = CatalogMatchSolver(max_tiles=20)  # what cannot be solved need not be searched for long
+SHORT = CatalogMatchSolver(max_tiles=9)  # what cannot be solved need not be searched for long
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -80,18 +80,18 @@ def test_a_few_stars_are_solved_right_or_not_at_all(sim, seed):
     assert sim.corner_errors_px(solution.wcs, model).max() < 1.5
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_another_sky_is_never_accepted(sim, seed):
-    _, request = sim.frame(200 + seed, stars_per_frame=30, radius=0.05)
+    _, request = sim.frame(200 + seed, stars_per_frame=20, radius=0.05)
     rng = np.random.default_rng(seed)
-    other = sim.random_sky(rng, (request.hint_ra, request.hint_dec), 0.3, 900)
+    other = sim.random_sky(rng, (request.hint_ra, request.hint_dec), 0.3, 500)
     with pytest.raises(BadFrame, match="no match"):
         SHORT.solve(replace(request, catalogue=other))
 
 
 @pytest.mark.parametrize("interval", [(0.2, 0.3), (0.75, 0.95), (1.3, 1.5)])
 def test_a_wrong_scale_interval_is_never_accepted(sim, interval):
-    _, request = sim.frame(7, stars_per_frame=30, radius=0.02)
+    _, request = sim.frame(7, stars_per_frame=20, radius=0.02)
     with pytest.raises(BadFrame, match="no match"):
         SHORT.solve(replace(request, plate_scale_interval=interval))
 

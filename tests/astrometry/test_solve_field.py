@@ -16,7 +16,7 @@ from lightcurver_ops.astrometry.solve_field import SolveFieldSolver
 from lightcurver_ops.astrometry.verification import verify
 from lightcurver_ops.errors import BadFrame, ConfigurationError, TemporaryFailure
 
-INTERVAL = (0.5, 0.9)
+INTERVAL = (0.6, 0.8)
 
 
 @pytest.fixture(scope="module")
