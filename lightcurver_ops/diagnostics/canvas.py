@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from lightcurver_ops.errors import ConfigurationError
@@ -82,7 +83,7 @@ def legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options:
     drawn = axes.legend(list(handles), ["x" * len(label) for label in labels], fontsize=SMALL, **options)
     for handle, text, label in zip(drawn.legend_handles, drawn.get_texts(), labels, strict=True):
         text.set_text(plain(label))
-        if handle is not None:
+        if isinstance(handle, Line2D):
             handle.set_alpha(1)  # what is drawn faintly because there is much of it
 
 

@@ -2,26 +2,26 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
 from lightcurver_ops.diagnostics.canvas import ALARM, COLOURS, QUIET, finite, name_axes, say_empty, time_axis
 
 
 def draw_loss(axes: Axes, loss_history: ArrayLike) -> None:
-    """The objective by iteration, until it stands still."""
+    """How far the objective was above its lowest value, by iteration, until it stands still."""
     loss = finite(loss_history)
-    name_axes(axes, "iteration", "loss", "convergence")
+    name_axes(axes, "iteration", "loss / lowest loss - 1", "convergence")
     if not loss.size:
         return say_empty(axes, "no loss recorded")
     moving = np.flatnonzero(loss != loss[-1])
     loss = loss[: moving[-1] + 2 if moving.size else 1]
-    axes.plot(
-        np.arange(1, loss.size + 1), loss, color=COLOURS[0], marker="." if loss.size < 30 else "", lw=1.2
-    )
-    if loss.min() > 0 and loss.max() > 10 * loss.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    lowest = float(loss.min())
+    excess = (loss - lowest) / (abs(lowest) or 1.0)
+    if moving.size:
+        axes.set_yscale("log", nonpositive="mask")
+        axes.minorticks_off()
+    iterations = np.arange(1, loss.size + 1)
+    axes.plot(iterations, excess, color=COLOURS[0], marker="." if loss.size < 30 else "", lw=1.2)
     axes.text(0.97, 0.93, f"end: {loss[-1]:.5g}", ha="right", va="top", fontsize=8, transform=axes.transAxes)
     return None
 

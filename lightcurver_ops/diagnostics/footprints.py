@@ -59,7 +59,7 @@ def plot_footprints(
     outlines = [_on_plane(polygon, roi) for polygon in polygons]
     good = [outline for outline, astray in zip(outlines, is_bad, strict=True) if not astray]
     astray = [outline for outline, off in zip(outlines, is_bad, strict=True) if off]
-    figure = new_figure(9.8, 8.0, title)
+    figure = new_figure(10.3, 8.0, title)
     axes = add_axes(figure, 0.8, 0.65, 6.8, 6.8)
     handles, labels = [], []
 

@@ -116,6 +116,7 @@ def write_interactive(
         include_plotlyjs="directory",
         full_html=False,
         default_height="100vh",
+        div_id="light-curves",  # by default random: the same light curves would make another page each time
         # The schema is checked by the tests; checking each page would take longer than all the rest.
         validate=False,
     )

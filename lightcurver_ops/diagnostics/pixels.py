@@ -9,8 +9,6 @@ from collections.abc import Container, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -136,9 +134,13 @@ def residual_bar(
 ) -> None:
     """The key to the colours of residuals; place in inches."""
     axes = add_axes(figure, left, bottom, 0.13, height)
-    scale = ScalarMappable(Normalize(-limit, limit), RESIDUAL_MAP)
-    figure.colorbar(scale, cax=axes)
-    axes.tick_params(labelsize=SMALL)
+    steps = np.linspace(-limit, limit, 256)[:, None]
+    axes.imshow(
+        residual_colours(steps, limit=limit), extent=(0, 1, -limit, limit), aspect="auto", origin="lower"
+    )
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
     name_axes(axes, y="residual (σ)")
 
 

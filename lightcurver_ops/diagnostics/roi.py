@@ -132,15 +132,27 @@ def _draw_background(
     pixels.show(
         axes, pixels.asinh_colours(background, scale=0.005 * np.nanmax(background, initial=0.0) or None)
     )
-    name_axes(axes, "x (small pixels)", title="background, asinh from 0.5 % of peak")
+    name_axes(axes, "x (small pixels)", title="background, asinh stretch")
     middle = (background.shape[-1] - 1) / 2
-    for j, (label, place) in enumerate(zip(labels, np.reshape(positions, (-1, 2)), strict=True)):
-        x, y = middle + subsampling * place
-        if np.isfinite([x, y]).all():
-            axes.plot(x, y, marker(j), mfc="none", mec=COLOURS[4], ms=8, mew=1.5)
-            axes.annotate(
-                plain(label), (x, y), (6, 4), textcoords="offset points", fontsize=NORMAL, color=COLOURS[4]
-            )
+    places = middle + subsampling * np.reshape(np.asarray(positions, dtype=float), (-1, 2))
+    for j, (label, (x, y)) in enumerate(zip(labels, places, strict=True)):
+        if not np.isfinite([x, y]).all():
+            continue
+        axes.plot(x, y, marker(j), mfc="none", mec=COLOURS[4], ms=7, mew=1.2)
+        # Labels stand outside the group, or they would hide each other.
+        outwards = np.array([x, y]) - np.nanmean(places, axis=0)
+        distance = float(np.hypot(*outwards))
+        dx, dy = 12 * outwards / distance if distance > 0 else (0.0, 12.0)
+        axes.annotate(
+            plain(label),
+            (x, y),
+            (dx, dy),
+            textcoords="offset points",
+            ha="left" if dx > 4 else "right" if dx < -4 else "center",
+            va="center",
+            fontsize=NORMAL,
+            color=COLOURS[4],
+        )
 
 
 def _draw_epochs(
