@@ -107,15 +107,16 @@ class Batch:
             self._solve_moffat(n_iter_analytic)
         self._set_height()
         # A coarse fit is enough to recognise outliers, and a good start for the full one.
-        everything = self.used.any(axis=1)
-        self._solve_pixels(n_iter_pixels, everything, everything * 0, last_stage=0, tolerance=1e-4)
+        everything = np.asarray(self.used.any(axis=1))
+        first, second = np.zeros(len(everything), dtype=int), np.ones(len(everything), dtype=int)
+        self._solve_pixels(n_iter_pixels, everything, first, last_stage=0, tolerance=1e-4)
         changed = self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)
-        self._solve_pixels(n_iter_pixels, everything, np.where(changed, 0, 1))
+        self._solve_pixels(n_iter_pixels, everything, np.where(changed, first, second))
         for _ in range(REJECTION_ROUNDS):
             changed = self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)
             if not changed.any():
                 break
-            self._solve_pixels(n_iter_pixels, changed, everything * 1)
+            self._solve_pixels(n_iter_pixels, changed, second)
 
     def _start(self) -> None:
         narrow = np.sqrt(np.maximum(self.fwhm**2 - (GAUSSIAN_FWHM / self.subsampling) ** 2, 0.36))

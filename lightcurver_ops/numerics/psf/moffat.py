@@ -19,6 +19,7 @@ jax.config.update("jax_enable_x64", True)
 
 BETA_RANGE = (1.3, 30.0)
 MAX_ELLIPTICITY = 1.6  # |e|: an axis ratio of five
+MAX_STEP = 0.7  # of shape parameters, and of positions in pixels
 TOLERANCE = 1e-7  # relative decrease of chi2 below which a step counts as converged
 
 
@@ -129,41 +130,35 @@ def fit_moffat(
     """
     size, n_frames = data.shape[-1], data.shape[0]
     equations = partial(_normal_equations, data, weight, subsampling=subsampling)
-    eye_star, eye_shape = jnp.eye(3), jnp.eye(4)
 
-    def propose(state: tuple) -> tuple[Array, Array]:
-        shape, star, damping, (_, gradient_shape, gradient_star, block_shape, block_star, mixed) = state[:4]
-        factor = 1.0 + damping
+    def propose(shape: Array, star: Array, damping: Array, system: tuple[Array, ...]) -> tuple[Array, Array]:
+        _, gradient_shape, gradient_star, block_shape, block_star, mixed = system
         diagonal = jnp.einsum("fscc->fsc", block_star)
         floor = 1e-12 + 1e-12 * diagonal.max(axis=(1, 2))[:, None, None]
-        stars = block_star + eye_star * (diagonal * damping[:, None, None] + floor)[..., None]
-        shapes = (
-            block_shape
-            + eye_shape * (jnp.einsum("fcc->fc", block_shape) * damping[:, None] + 1e-9)[..., None]
-        )
+        stars = block_star + jnp.eye(3) * (diagonal * damping[:, None, None] + floor)[..., None]
+        diagonal = jnp.einsum("fcc->fc", block_shape)
+        shapes = block_shape + jnp.eye(4) * (diagonal * damping[:, None] + 1e-9)[..., None]
         solved = jnp.linalg.solve(stars, jnp.concatenate([mixed, gradient_star[..., None]], axis=-1))
         schur = shapes - jnp.einsum("fscd,fsce->fde", mixed, solved[..., :4])
         right = gradient_shape - jnp.einsum("fscd,fsc->fd", mixed, solved[..., 4])
-        step_shape = jnp.linalg.solve(schur + 1e-9 * factor[:, None, None] * eye_shape, right[..., None])[
-            ..., 0
-        ]
-        step_shape = jnp.clip(jnp.nan_to_num(step_shape), -0.7, 0.7)
-        step_star = solved[..., 4] - jnp.einsum("fscd,fd->fsc", solved[..., :4], step_shape)
-        moved = star + jnp.nan_to_num(step_star) * jnp.array([1.0, 1.0, 1.0])
-        moved = moved.at[..., 1:].set(jnp.clip(moved[..., 1:], star[..., 1:] - 0.7, star[..., 1:] + 0.7))
-        moved = moved.at[..., 1:].set(jnp.clip(moved[..., 1:], -size / 3, size / 3))
+        step_shape = jnp.linalg.solve(schur, right[..., None])[..., 0]
+        step_shape = jnp.clip(jnp.nan_to_num(step_shape), -MAX_STEP, MAX_STEP)
+        step_star = jnp.nan_to_num(solved[..., 4] - jnp.einsum("fscd,fd->fsc", solved[..., :4], step_shape))
+        moves = jnp.clip(step_star[..., 1:], -MAX_STEP, MAX_STEP)
+        places = jnp.clip(star[..., 1:] + moves, -size / 3, size / 3)
+        moved = jnp.concatenate([star[..., :1] + step_star[..., :1], places], axis=-1)
         return _bounded(shape + step_shape, size, subsampling), moved
 
     def body(state: tuple) -> tuple:
         shape, star, damping, system, done, count, iteration = state
-        new_shape, new_star = propose(state)
+        new_shape, new_star = propose(shape, star, damping, system)
         new = equations(shape=new_shape, star=new_star)
         better = (new[0] < system[0]) & ~done
 
         def take(fresh: Array, old: Array) -> Array:
             return jnp.where(better.reshape((-1,) + (1,) * (old.ndim - 1)), fresh, old)
 
-        small = better & (system[0] - new[0] <= TOLERANCE * system[0])
+        small = better & (system[0] - new[0] <= TOLERANCE * new[0])
         stuck = ~better & (damping > 1e6)
         damping = jnp.where(better, jnp.maximum(damping * 0.2, 1e-7), damping * 5.0)
         system = tuple(take(fresh, old) for fresh, old in zip(new, system))
@@ -181,13 +176,23 @@ def fit_moffat(
     def running(state: tuple) -> Array:
         return (state[6] < max_iter) & ~jnp.all(state[4])
 
+    # Nothing evaluated yet: the first step has length zero and is taken.
+    n_stars = data.shape[1]
+    nothing = (
+        jnp.full(n_frames, jnp.inf),
+        jnp.zeros((n_frames, 4)),
+        jnp.zeros((n_frames, n_stars, 3)),
+        jnp.zeros((n_frames, 4, 4)),
+        jnp.zeros((n_frames, n_stars, 3, 3)),
+        jnp.zeros((n_frames, n_stars, 3, 4)),
+    )
     shape = _bounded(shape, size, subsampling)
     empty = jnp.sum(weight, axis=(1, 2, 3)) <= 0
     start = (
         shape,
         star,
         jnp.full(n_frames, 1e-2),
-        equations(shape=shape, star=star),
+        nothing,
         empty,
         jnp.zeros(n_frames, dtype=int),
         jnp.zeros((), dtype=int),

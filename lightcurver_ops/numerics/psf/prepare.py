@@ -35,11 +35,11 @@ def prepare_stamps(
     """Mask what is not the star, normalise by the 99th percentile of each frame, and guess positions and FWHM."""
     data, noise = np.asarray(data, dtype=np.float64), np.asarray(noise, dtype=np.float64)
     good = np.asarray(good & np.isfinite(data) & np.isfinite(noise) & (noise > 0), dtype=bool)
-    present = good.any(axis=(2, 3))
+    present = np.asarray(good.any(axis=(2, 3)))
     data, noise = np.where(good, data, 0.0), np.where(good, noise, 1.0)
     x, y = start_positions(data, noise, good)
     good = good & ~neighbour_masks(data, noise, good, x, y)
-    used: np.ndarray = present & (1.0 - good.mean(axis=(2, 3)) <= MAX_MASKED_FRACTION)
+    used = np.asarray(present & (1.0 - good.mean(axis=(2, 3)) <= MAX_MASKED_FRACTION))
     values = np.where(good & used[:, :, None, None], data, np.nan).reshape(len(data), -1)
     normalisation = np.ones(len(data))
     for frame, row in enumerate(values):
@@ -65,7 +65,7 @@ def start_positions(data: np.ndarray, noise: np.ndarray, good: np.ndarray) -> tu
     axis = np.arange(size) - (size - 1) / 2
     grid_x, grid_y = axis[None, None, None, :], axis[None, None, :, None]
     light = np.where(good, data, 0.0)
-    present = good.any(axis=(2, 3))
+    present = np.asarray(good.any(axis=(2, 3)))
     x, y = np.zeros(data.shape[:2]), np.zeros(data.shape[:2])
     # A wide window finds the star, a narrower one centres on it without its neighbours.
     for width in np.repeat([max(2.5, size / 8), 2.0], [6, 8]):
@@ -90,7 +90,7 @@ def start_positions(data: np.ndarray, noise: np.ndarray, good: np.ndarray) -> tu
         light.sum(axis=(2, 3)) / np.sqrt((np.where(good, noise, 0.0) ** 2).sum(axis=(2, 3)) + 1e-300),
         0,
     )
-    trusted: np.ndarray = present & (snr > 5)
+    trusted = np.asarray(present & (snr > 5))
     for frame in range(len(data)):
         reference = trusted[frame] if trusted[frame].any() else present[frame]
         if not reference.any():

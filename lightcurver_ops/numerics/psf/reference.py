@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightcurver_ops.numerics.psf.moffat import moffat
+
 if TYPE_CHECKING:
     from lightcurver_ops.numerics.psf.batch import Batch
+    from lightcurver_ops.numerics.psf.result import PsfFits
 
 
 def solve_with_starred(batch: "Batch", n_iter_analytic: int, n_iter_pixels: int) -> None:
@@ -73,3 +76,69 @@ def run_build_psf(
 
     with contextlib.redirect_stderr(io.StringIO()):
         return build_psf(data.copy(), noise.copy(), subsampling, masks=good.copy(), **options)
+
+
+def starred_loss(
+    data: np.ndarray, noise: np.ndarray, good: np.ndarray, fits: "PsfFits", frame: int, subsampling: int
+) -> float:
+    """STARRED's own loss, with its own Monte-Carlo weights, of a fit without distortion: what `build_psf` minimises.
+
+    Args:
+        data, noise, good: [S, n, n], the stamps of the frame's used stars, and the pixels that took part.
+        fits, frame: the fit of whichever solver.
+        subsampling: k.
+    """
+    from starred.psf.loss import Loss
+    from starred.psf.parameters import ParametersPSF
+    from starred.psf.psf import PSF
+    from starred.utils.noise_utils import propagate_noise
+
+    stars, size = fits.used[frame], data.shape[-1]
+    data, noise = (np.where(good, array, 1.0) / fits.normalisation[frame] for array in (data, noise))
+    major, minor, angle, beta, height, _ = fits.moffat[frame]
+    stretch = np.log(major / minor)
+    shape = np.array(
+        [np.log(major * minor), stretch * np.cos(2 * angle), stretch * np.sin(2 * angle), np.log(beta)]
+    )
+    raw = height * np.asarray(moffat(shape, size, subsampling)) + fits.grid[frame]
+    peak = np.unravel_index(np.argmax(raw), raw.shape)
+    total = raw[peak] / fits.narrow_psf[frame][peak]
+    amplitude = fits.amplitude[frame, stars] * subsampling**2 / (fits.normalisation[frame] * total)
+    kwargs = {
+        "kwargs_moffat": {"fwhm_x": major, "fwhm_y": minor, "phi": angle, "beta": beta, "C": height},
+        "kwargs_gaussian": {"a": amplitude * height, "x0": fits.x[frame, stars], "y0": fits.y[frame, stars]},
+        "kwargs_background": {"background": fits.grid[frame].ravel(), "mean": np.zeros(len(data))},
+        "kwargs_distortion": {key: np.zeros(2) for key in ("dilation_x", "dilation_y", "shear")},
+    }
+    kwargs = {
+        group: {key: np.atleast_1d(value) for key, value in values.items()}
+        for group, values in kwargs.items()
+    }
+    model = PSF(size, len(data), subsampling, convolution_method="fft", elliptical_moffat=True)
+    weights = propagate_noise(
+        model=model,
+        noise_maps=np.median(noise, axis=0)[None],
+        kwargs=kwargs,
+        masks=good.min(axis=0)[None],
+        wavelet_type_list=["starlet"],
+        method="MC",
+        num_samples=100,
+        seed=1,
+        likelihood_type="chi2",
+        upsampling_factor=subsampling,
+    )[0]
+    parameters = ParametersPSF(kwargs, {group: {} for group in kwargs})
+    loss = Loss(
+        data,
+        model,
+        parameters,
+        noise**2,
+        len(data),
+        regularization_terms="l1_starlet",
+        regularization_strength_scales=1.0,
+        regularization_strength_hf=1.0,
+        regularize_full_psf=False,
+        W=weights,
+        masks=good,
+    )
+    return float(loss(parameters.kwargs2args(kwargs)))
