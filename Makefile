@@ -11,7 +11,7 @@ help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.runtime ## Simulate a small season, run the pipeline, compare the light curves with the truth
-	$(BIN)/python -m lightcurver_ops.simulation.demo $(DEMO)
+	$(BIN)/python -m lightcurver_ops.cli.demo $(DEMO)
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -36,9 +36,7 @@ def _path_in_file(location: KeyPath, content: Any) -> KeyPath:
     """The part of pydantic's location that names keys of the file (unions add names of their own)."""
     path: list[str | int] = []
     for part in location:
-        if isinstance(content, dict) and part in content:
-            content = content[part]
-        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int) and part < len(content)):
             content = content[part]
         else:
             continue

@@ -38,7 +38,10 @@ def _lines(model: type[BaseModel], values: dict[str, Any], depth: int) -> list[s
             lines += ["", f"# {(section.__doc__ or '').strip()}"]
             if given is PydanticUndefined and field.default is None:
                 body = _lines(section, {}, 0)
-                lines += [f"#{name}:", *(f"#  {line.removeprefix('#')}" for line in body if not line.startswith("# "))]
+                lines += [
+                    f"#{name}:",
+                    *(f"#  {line.removeprefix('#')}" for line in body if not line.startswith("# ")),
+                ]
             else:
                 lines += [f"{name}:", *_lines(section, {} if given is PydanticUndefined else given, 1)]
             continue
@@ -50,13 +53,19 @@ def _lines(model: type[BaseModel], values: dict[str, Any], depth: int) -> list[s
             lines.append(f"{indent}{name}: {PLACEHOLDER}")
         else:
             default = field.get_default(call_default_factory=True)
-            shown = default.model_dump(mode="json", exclude_none=True) if isinstance(default, BaseModel) else default
+            shown = (
+                default.model_dump(mode="json", exclude_none=True)
+                if isinstance(default, BaseModel)
+                else default
+            )
             lines.append(f"{indent}#{name}: {_flow(shown)}")
     return lines
 
 
 def _flow(value: Any) -> str:
-    text = yaml.safe_dump(_plain(value), default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
+    text = yaml.safe_dump(
+        _plain(value), default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
+    )
     return text.removesuffix("\n").removesuffix("...").rstrip()
 
 

@@ -85,5 +85,7 @@ def test_a_flat_configuration_is_mapped_with_notices(tmp_path):
 def test_a_typo_in_a_flat_configuration_is_still_an_error(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(FLAT.replace("stamp_size_stars", "stamp_size_star"))
-    with pytest.raises(ConfigurationError, match=r"unknown key 'stamp_size_star'; did you mean 'cutouts.stamp_size_stars'\?"):
+    with pytest.raises(
+        ConfigurationError, match=r"unknown key 'stamp_size_star'; did you mean 'cutouts.stamp_size_stars'\?"
+    ):
         load_lens_with_notices(path)

@@ -116,7 +116,9 @@ def test_an_observatory_gives_defaults_that_a_lens_may_override(write, tmp_path)
         "  stars: {gaia_provider: file, gaia_catalog_file: gaia.ecsv}\n",
         "observatory.yaml",
     )
-    path = write("observatory: ../observatory.yaml\n" + MINIMAL + "psf: {subsampling_factor: 2}\n", "lenses/demo.yaml")
+    path = write(
+        "observatory: ../observatory.yaml\n" + MINIMAL + "psf: {subsampling_factor: 2}\n", "lenses/demo.yaml"
+    )
     loaded = load_lens_with_notices(path)
     assert loaded.observatory == (tmp_path / "lenses/../observatory.yaml")
     assert loaded.lens.psf.subsampling_factor == 2

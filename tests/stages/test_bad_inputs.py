@@ -1,0 +1,216 @@
+"""Each bad input gives a clear message, and harms nothing else."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from astropy.table import Table
+
+from lightcurver_ops.bookkeeping import frames, ledger
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.errors import ConfigurationError, QualityGate, TemporaryFailure
+from lightcurver_ops.simulation import faults
+from lightcurver_ops.stages.base import RunOptions
+from lightcurver_ops.stages.pipeline import run_pipeline, stage_number
+from lightcurver_ops.stages.usage import usage
+
+IMPORT = "read_convert_skysub_character_catalog"
+SOLVE = stage_number("plate_solving")
+FOOTPRINT = stage_number("calculate_common")
+STARS = stage_number("query_gaia")
+
+FAULTS = {
+    "truncated": r"truncated",
+    "not_fits": r"not_fits.fits.*(not|no).*FITS",
+    "without_exposure_time": r"without_exposure_time.fits.*EXPTIME",
+    "all_nan": r"all_nan.fits.*(NaN|finite)",
+    "constant": r"constant.fits.*(constant|same value|one value)",
+    "saturated": r"saturated.fits.*saturat",
+    "duplicate": r"duplicate.fits: the same exposure as .*under another name",
+    "other_field": r"other_field.*not.*solve",
+}
+
+
+def make(season, fault):
+    return getattr(faults, fault)(season.raw[1], season.directory / "raw" / f"{fault}.fits")
+
+
+def reasons(lens):
+    """Why each file or frame is not used."""
+    with reading(lens.engine) as connection:
+        never = ledger.products_of(connection, lens.name, IMPORT)
+        return {
+            **{Path(unit).stem: product.reason for unit, product in never.items() if product.reason},
+            **{Path(item.frame.image_relpath).stem: item.reason for item in usage(connection, lens.config)},
+        }
+
+
+def test_bad_frames_are_quarantined_with_a_reason_and_the_others_go_on(season):
+    good = [path.stem for path in season.raw]
+    before = {path: path.read_bytes() for path in season.raw}
+    for fault in FAULTS:
+        make(season, fault)
+    season.configure(plate_solving={"min_success_fraction": 0.5})
+    lens = season.lens()
+    run_pipeline(lens, last=STARS)
+    found = reasons(lens)
+    for fault, pattern in FAULTS.items():
+        assert found[fault], fault
+        assert re.search(pattern, found[fault], re.IGNORECASE | re.DOTALL), found[fault]
+    with reading(lens.engine) as connection:
+        usable = [Path(row.image_relpath).stem for row in frames.usable_frames(connection, lens.name)]
+    assert usable == good
+    assert {path: path.read_bytes() for path in before} == before
+    lens.close()
+
+
+def test_an_image_of_another_shape_is_pointed_out(season):
+    make(season, "other_shape")
+    lens = season.lens()
+    results = run_pipeline(lens, last=stage_number(IMPORT))
+    assert "1 frames are not 200 x 200 px as the others: frames/other_shape.fits" in results[1].report.summary()
+    lens.close()
+
+
+def test_other_pixels_under_the_same_name_are_imported_anew(season):
+    lens = season.lens()
+    run_pipeline(lens, last=stage_number(IMPORT))
+    target = season.raw[2]
+    faults.other_pixels(season.raw[2], target)
+    results = run_pipeline(lens, last=stage_number(IMPORT))
+    assert results[1].report.done == 1
+    with reading(lens.engine) as connection:
+        assert len(frames.all_frames(connection, lens.name)) == len(season.raw)
+    lens.close()
+
+
+def test_an_empty_raw_directory(season):
+    for path in season.raw:
+        path.unlink()
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="no file matches"):
+        run_pipeline(lens)
+    lens.close()
+
+
+def test_raw_files_that_moved_on_do_no_harm(season):
+    lens = season.lens()
+    run_pipeline(lens, last=stage_number(IMPORT))
+    for path in season.raw:
+        path.unlink()
+    results = run_pipeline(lens, last=stage_number(IMPORT))
+    assert all(result.report is None for result in results)
+    lens.close()
+
+
+def test_too_few_frames_solved_is_a_gate_that_stays_shut(season):
+    for number in range(4):
+        faults.other_field(season.raw[number], season.directory / "raw" / f"elsewhere_{number}.fits")
+    lens = season.lens()
+    for _ in range(2):  # also when there is nothing new to solve
+        with pytest.raises(QualityGate, match=r"only 6 of 10 frames are plate solved.*elsewhere_0") as error:
+            run_pipeline(lens)
+        assert error.value.measured == {"solved": 6, "attempted": 10}
+    with reading(lens.engine) as connection:
+        rows = [row for row in frames.all_frames(connection, lens.name) if "elsewhere" in row.image_relpath]
+    with lens.engine.begin() as connection:
+        frames.eliminate(connection, [row.id for row in rows], "another field", "user test")
+    run_pipeline(lens, last=FOOTPRINT)
+    lens.close()
+
+
+def test_too_few_stars(season):
+    season.configure(stars={"min_gmag": 17.0, "max_gmag": 17.2, "min_number_stars": 12})
+    lens = season.lens()
+    with pytest.raises(QualityGate, match=r"too few reference stars: \d+ of \d+ stars remain .*min_gmag removed"):
+        run_pipeline(lens)
+    lens.close()
+
+
+def test_a_catalogue_without_the_needed_columns(season):
+    path = season.directory / "catalogue.ecsv"
+    table = Table.read(path)
+    table.remove_column("phot_g_mean_mag")
+    table.write(path, overwrite=True)
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match=r"catalogue.ecsv.* lacks the column.* phot_g_mean_mag; it has source_id"):
+        run_pipeline(lens)
+    lens.close()
+
+
+def test_a_cut_on_a_column_that_the_catalogue_lacks(season):
+    path = season.directory / "catalogue.ecsv"
+    table = Table.read(path)
+    table.remove_column("astrometric_excess_noise")
+    table.write(path, overwrite=True)
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="max_astrometric_excess_noise is 3.0, but the catalogue has no column"):
+        run_pipeline(lens)
+    lens.close()
+
+
+def test_an_unwritable_workdir(season):
+    (season.directory / "occupied").write_text("a file")
+    season.configure(workdir="./occupied/work")
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="occupied/work.*cannot be made"):
+        run_pipeline(lens)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [("ro", ConfigurationError, "cannot be"), ("size=700k", TemporaryFailure, "(full|space|grow)")],
+)
+def test_a_read_only_and_a_full_disk(season, options, error, message):
+    season.work.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(season.work)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode()}")
+    try:
+        lens = season.lens()
+        with pytest.raises(error, match=message):
+            run_pipeline(lens)
+        lens.close()
+        if error is TemporaryFailure:
+            subprocess.run(["mount", "-o", "remount,size=50m", str(season.work)], check=True)
+            lens = season.lens()
+            run_pipeline(lens, last=STARS)
+            with reading(lens.engine) as connection:
+                assert len(frames.usable_frames(connection, lens.name)) == len(season.raw)
+            lens.close()
+    finally:
+        subprocess.run(["umount", "-l", str(season.work)], check=True)
+
+
+def test_a_header_parser_of_the_user(season):
+    parser = season.directory / "parse_header.py"
+    parser.write_text(
+        "def parse_header(header):\n"
+        "    from astropy.time import Time\n"
+        "    return {'mjd': Time(header['DATE-OBS']).mjd, 'gain': header['GAIN'], 'exptime': header['EXPTIME'],\n"
+        "            'filter': header['FILTER']}\n"
+    )
+    season.configure(raw={"header_parser": str(parser)})
+    lens = season.lens()
+    run_pipeline(lens, last=stage_number(IMPORT))
+    with reading(lens.engine) as connection:
+        assert len(frames.all_frames(connection, lens.name)) == len(season.raw)
+    parser.write_text("def parse_header(header):\n    return {'mjd': 0}\n")
+    run_pipeline(lens, last=stage_number(IMPORT))
+    with reading(lens.engine) as connection:
+        products = ledger.products_of(connection, lens.name, IMPORT)
+    assert all("gain" in (product.reason or "") for product in products.values())
+    lens.close()
+
+
+def test_only_the_frames_asked_for(season):
+    lens = season.lens()
+    name = season.raw[0].name
+    results = run_pipeline(lens, last=SOLVE, options=RunOptions(frames=(name,)))
+    assert [result.report.done for result in results[1:]] == [1, 1]
+    lens.close()
