@@ -58,8 +58,8 @@ def plot_light_curves(
 ) -> None:
     """Write a figure of the light curves: nights with error bars on the single epochs, and chi2 of the epochs.
 
-    Magnitudes, or fluxes where no image has a finite magnitude. The nights and the bulk of the epochs decide the
-    limits; the figure says how many epochs lie beyond.
+    Magnitudes, or fluxes where no image has a finite magnitude. The nights and all but outlying epochs decide
+    the limits; the figure says how many lie beyond.
 
     Args:
         path: the file; its suffix names the format.
@@ -137,7 +137,7 @@ def _quantity(labels: Sequence[str], epochs: Columns, nights: Columns) -> str:
 
 
 def _reach(labels: Sequence[str], kind: str, epochs: Columns, nights: Columns) -> tuple[float, float]:
-    """Ends of the axis: all nights, and the middle 98 % of the epochs of each image."""
+    """Ends of the axis: all nights, and the epochs except those far outside the range of most others."""
     shown = [np.zeros(0)]
     for label in labels:
         values, errors = nights[f"{label}_{kind}"], nights[f"{label}_d_{kind}"]
@@ -147,7 +147,9 @@ def _reach(labels: Sequence[str], kind: str, epochs: Columns, nights: Columns) -
         shown += [finite(values - bars), finite(values + bars)]
         single = finite(epochs[f"{label}_{kind}"])
         if single.size:
-            shown.append(np.percentile(single, [1, 99]))
+            low, high = np.percentile(single, [1, 99])
+            usual = np.abs(single - (low + high) / 2) <= (high - low)
+            shown.append(single[usual])
     return limits(np.concatenate(shown), smallest=0.02 if kind == "mag" else 0.0)
 
 
