@@ -48,8 +48,8 @@ def test_fluxes_with_the_true_psf_reach_the_bound(stamps, background):
     assert abs(np.median(found.flux / stamps.flux) - 1) < 0.003
     assert abs(found.chi2.mean() - 1) < 0.02
     bright = stamps.flux[0] > 300
-    assert np.abs(found.x - stamps.x)[:, bright].max() < 0.03
-    assert np.abs(found.y - stamps.y)[:, bright].max() < 0.03
+    assert np.abs(found.x - stamps.x)[:, bright].max() < 0.06
+    assert np.abs(found.y - stamps.y)[:, bright].max() < 0.06
 
 
 def test_fluxes_with_fitted_psfs_have_no_bias_with_brightness():
@@ -110,7 +110,8 @@ def test_star_lost_in_the_noise_has_no_positive_bias():
     data[:, 3] = np.random.default_rng(4).normal(size=data[:, 3].shape) * stamps.rms[:, None, None]
     noise = stamps.noise.copy()
     noise[:, 3] = stamps.rms[:, None, None]
-    pull = (lambda found: found.flux / found.flux_uncertainty)(measure(stamps, data=data, noise=noise))[:, 3]
+    found = measure(stamps, data=data, noise=noise)
+    pull = (found.flux / found.flux_uncertainty)[:, 3]
     # The position follows the noise a little: at most about one sigma of bias.
     assert abs(np.median(pull)) < 1.0
     assert pull.std() < 2.0
