@@ -1,0 +1,1 @@
+"""The joint model of the region of interest: `fit.fit_roi`."""

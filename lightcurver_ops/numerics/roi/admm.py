@@ -1,0 +1,97 @@
+"""The background's residual structure under its penalty, on a normal matrix.
+
+Alternating direction method of multipliers (Boyd et al. 2011, Found. Trends Mach. Learn. 3, 1): the quadratic part is
+solved exactly by one factorisation, so that the wide range of its eigenvalues (the PSF removes the fine details) costs
+no iterations, as it does with gradient steps.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
+
+Array = NDArray[np.float64]
+
+RELAXATION = 1.7
+RHO = 1.0  # in units of the noise: coefficients are scaled by the penalty's weights
+CHECK_EVERY = 10
+QUIET = 3  # checks in a row without movement
+
+
+class Solver:
+    """Minimises `x^T F x / 2 + x^T B r + r^T M r / 2 - f^T x - b^T r + penalty(r)` over x and r.
+
+    x are a few unpenalised parameters, r the pixels [N^2]. The factorisation depends on M and the penalty alone.
+
+    Args:
+        matrix: M [N^2, N^2] positive semi-definite.
+        penalty: on r.
+        warm: a solver of a similar problem, whose state is taken over.
+    """
+
+    def __init__(self, matrix: Array, penalty: Penalty, warm: "Solver | None" = None):
+        self.penalty = penalty
+        self.scale = np.maximum(penalty.weight.mean(axis=(1, 2)), 1e-30)[:, None, None]
+        self.pixel_scale = float(self.scale.max())
+        system = matrix + RHO * uniform_gram(self.scale.ravel() ** 2, penalty.weight.shape[-1])
+        system[np.diag_indices_from(system)] += RHO * self.pixel_scale**2
+        factor = linalg.lapack.dpotrf(system, lower=0, overwrite_a=1)[0]
+        self.inverse = np.triu(linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0])
+        self.inverse += np.triu(self.inverse, 1).T
+        shape = penalty.weight.shape
+        self.z, self.uz = np.zeros(shape), np.zeros(shape)
+        self.v, self.uv = np.zeros(shape[1:]), np.zeros(shape[1:])
+        if warm is not None:
+            ratio, pixel_ratio = self.scale / warm.scale, self.pixel_scale / warm.pixel_scale
+            self.z, self.uz = warm.z * ratio, warm.uz / ratio
+            self.v, self.uv = warm.v * pixel_ratio, warm.uv / pixel_ratio
+
+    def solve(
+        self,
+        free: Array,
+        border: Array,
+        rhs_free: Array,
+        rhs: Array,
+        floor: Array,
+        probe: Array,
+        tolerance: Array,
+        max_iterations: int,
+    ) -> tuple[Array, Array, int, bool]:
+        """The minimum.
+
+        Args:
+            free: F [X, X].
+            border: B [X, N^2].
+            rhs_free: f [X].
+            rhs: b [N^2].
+            floor: [N, N] least values of r, where the penalty says so.
+            probe: [Q, X + N^2] linear functions of (x, r) that must have converged.
+            tolerance: [Q] how little they may still move in `CHECK_EVERY` iterations.
+            max_iterations: given up beyond.
+
+        Returns:
+            x [X], r [N, N], the iterations, and whether they converged.
+        """
+        shape = self.v.shape
+        reach = border @ self.inverse
+        schur = linalg.inv(free - reach @ border.T) if len(free) else np.zeros((0, 0))
+        threshold = self.penalty.weight / self.scale / RHO
+        last, quiet, iteration = np.full(len(probe), np.inf), 0, 0
+        x = np.zeros(len(free))
+        while iteration < max_iterations and quiet < QUIET:
+            iteration += 1
+            pull = details_adjoint(self.scale * (self.z - self.uz)) + self.pixel_scale * (self.v - self.uv)
+            target = rhs + RHO * pull.ravel()
+            x = schur @ (rhs_free - reach @ target)
+            r = (self.inverse @ target - x @ reach).reshape(shape)
+            y = RELAXATION * self.scale * details(r) + (1 - RELAXATION) * self.z + self.uz
+            p = RELAXATION * self.pixel_scale * r + (1 - RELAXATION) * self.v + self.uv
+            self.z = np.sign(y) * np.maximum(np.abs(y) - threshold, 0)
+            self.v = np.maximum(p, self.pixel_scale * floor) if self.penalty.positive else p
+            self.uz, self.uv = y - self.z, p - self.v
+            if iteration % CHECK_EVERY == 0:
+                now = probe[:, : x.size] @ x + probe[:, x.size :] @ (self.v.ravel() / self.pixel_scale)
+                quiet = quiet + 1 if np.all(np.abs(now - last) < tolerance) else 0
+                last = now
+        return x, self.v / self.pixel_scale, iteration, quiet >= QUIET

@@ -1,0 +1,167 @@
+"""The joint model of the region of interest: point sources with a flux per epoch, and one common background."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lightcurver_ops.numerics.psf.operators import blur_matrix, narrow_from_full
+from lightcurver_ops.numerics.roi import galaxy
+from lightcurver_ops.numerics.roi.epoch import Epoch, Layout, Local
+from lightcurver_ops.numerics.roi.iterate import Problem, State, everything, finish, points_only
+from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
+from lightcurver_ops.numerics.roi.scene import Prior, Scene
+
+__all__ = ["RoiFit", "RoiOptions", "fit_roi"]
+
+Array = NDArray[np.float64]
+
+WIDEST_PSF_RADIUS = 0.75  # expected effective radius of a galaxy in median PSF widths
+
+
+def fit_roi(
+    data: ArrayLike,
+    noise: ArrayLike,
+    good: ArrayLike,
+    psf: ArrayLike,
+    *,
+    subsampling: int,
+    positions: ArrayLike,
+    translations: ArrayLike | None = None,
+    rotation: ArrayLike | None = None,
+    fix_astrometry: bool | float = False,
+    background: ArrayLike | None = None,
+    optimise_background: bool = True,
+    narrow_psf: ArrayLike | None = None,
+    options: RoiOptions | None = None,
+    solver: Literal["lcops", "starred"] = "lcops",
+) -> RoiFit:
+    """Fit the pixels of all epochs: `bin_k(PSF_e * [T_e h + sum_j a_ej delta(R_e c_j + t_e)])`.
+
+    Args:
+        data: [E, n, n], flux per pixel.
+        noise: [E, n, n] its standard deviation.
+        good: [E, n, n], True for pixels to use; the others may hold anything.
+        psf: [E, P, P] full PSF of each epoch on a grid `subsampling` times finer, centred on the geometric centre of
+            its array, its sum the fraction of a star's flux inside it. The larger P, the better: light beyond it is
+            missing from the model.
+        subsampling: k.
+        positions: [J, 2] (x, y) of the point sources, J = 0, 1, ..., from the stamp centre (n-1)/2, data pixels.
+        translations: [E, 2] expected offset (dx, dy) of each epoch's scene in its stamp, data pixels; default 0.
+        rotation: [E] angle of the scene in each epoch about the stamp centre, radians, x towards y; default 0. Only
+            the model turns, by any angle: the data are never resampled.
+        fix_astrometry: True keeps the positions, a number is the sigma (data pixels) of a Gaussian prior around them.
+        background: [N, N], N = n k, flux per small pixel: the background, or with `optimise_background` what it is
+            expected to be.
+        optimise_background: False keeps the background (default none).
+        narrow_psf: [E, P, P] narrow PSF (STARRED's: the full one is it convolved with a Gaussian of FWHM 2 small
+            pixels). If given, it convolves the background, whose resolution then is that Gaussian; else the full PSF
+            does, and the background has the resolution of the sky.
+        options: settings.
+        solver: "lcops", or "starred" for STARRED's own optimiser on STARRED's own loss, as a reference.
+
+    Raises:
+        ValueError: shapes do not agree, or a good pixel has no finite value or no positive noise.
+    """
+    settings = options or RoiOptions()
+    d, sigma, mask, full = (
+        np.asarray(a, dtype=t) for a, t in zip((data, noise, good, psf), (float, float, bool, float))
+    )
+    c = np.asarray(positions, dtype=float).reshape(-1, 2)
+    _check(d, sigma, mask, full, subsampling)
+    count, size = d.shape[:2]
+    fine = size * subsampling
+    shifts = np.zeros((count, 2)) if translations is None else np.asarray(translations, dtype=float)
+    angles = np.zeros(count) if rotation is None else np.asarray(rotation, dtype=float)
+    start = np.zeros((fine, fine)) if background is None else np.asarray(background, dtype=float)
+    for name, array, shape in (
+        ("translations", shifts, (count, 2)),
+        ("rotation", angles, (count,)),
+        ("background", start, (fine, fine)),
+    ):
+        if array.shape != shape or not np.all(np.isfinite(array)):
+            raise ValueError(f"{name} must be finite and of shape {shape}, got {array.shape}")
+    points_psf = narrow_from_full(full)
+    background_psf = full if narrow_psf is None else np.asarray(narrow_psf, dtype=float)
+    if solver == "starred":
+        background_psf = points_psf
+    weight = np.where(mask, 1.0 / np.where(mask, sigma, 1.0) ** 2, 0.0)
+    epochs = tuple(
+        Epoch(
+            np.where(mask[e], d[e], 0.0),
+            weight[e],
+            points_psf[e],
+            background_psf[e],
+            float(angles[e]),
+            shifts[e],
+        )
+        for e in range(count)
+    )
+    if solver not in ("lcops", "starred"):
+        raise ValueError(f'solver = {solver!r}: expected "lcops" or "starred"')
+    width = _fwhm(np.median(full, axis=0))
+    theta = galaxy.PRIOR_MEAN.copy()
+    theta[3] = np.log(WIDEST_PSF_RADIUS * width)
+    # STARRED knows one PSF, the narrow one: its background has the resolution of the Gaussian.
+    resolution = None if narrow_psf is None and solver == "lcops" else blur_matrix
+    problem = Problem(
+        epochs=epochs,
+        layout=Layout(
+            size=size,
+            subsampling=subsampling,
+            sources=len(c),
+            translation_sigma=settings.translation_sigma,
+            sky=settings.sky,
+            move_positions=fix_astrometry is not True and len(c) > 0,
+            background=optimise_background,
+        ),
+        prior=Prior(c, 0.0 if isinstance(fix_astrometry, bool) else 1.0 / fix_astrometry**2, theta),
+        options=settings,
+        margin=min(full.shape[1] // 2, fine // 2),
+        resolution=resolution,
+        with_galaxy=settings.galaxy and solver == "lcops" and background is None and optimise_background,
+    )
+    zero = np.zeros(len(c))
+    state = State(
+        Scene(
+            c,
+            start,
+            None,
+            np.zeros((fine, fine)),
+            galaxy.Frame.of(fine, None if resolution is None else resolution(fine)),
+        ),
+        tuple(Local(zero, epoch.translation, 0.0) for epoch in epochs),
+    )
+    if solver == "starred":
+        from lightcurver_ops.numerics.roi.reference import fit_with_starred
+
+        return fit_with_starred(problem, state)
+    outcome = points_only(problem, state)
+    if optimise_background:
+        outcome = everything(problem, outcome.state)
+    return finish(problem, outcome)
+
+
+def _fwhm(psf: Array) -> float:
+    """Full width at half maximum in small pixels, from the area above half the maximum."""
+    return 2.0 * np.sqrt(np.count_nonzero(psf > 0.5 * psf.max()) / np.pi)
+
+
+def _check(data: Array, noise: Array, good: NDArray[np.bool_], psf: Array, subsampling: int) -> None:
+    if data.ndim != 3 or data.shape[1] != data.shape[2] or not noise.shape == good.shape == data.shape:
+        raise ValueError(
+            f"data, noise and good must all be [E, n, n], got {data.shape}, {noise.shape} and {good.shape}"
+        )
+    if psf.ndim != 3 or psf.shape[0] != data.shape[0] or psf.shape[1] != psf.shape[2]:
+        raise ValueError(f"psf must be [E, P, P] with E = {data.shape[0]}, got {psf.shape}")
+    if subsampling < 1:
+        raise ValueError(f"subsampling must be 1 or more, got {subsampling}")
+    if not np.all(np.isfinite(psf)):
+        raise ValueError("psf holds values that are not finite: leave out the epochs without a PSF")
+    bad = good & ~(np.isfinite(data) & np.isfinite(noise) & (noise > 0))
+    if np.any(bad):
+        e, y, x = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{np.count_nonzero(bad)} good pixels have no finite value or no positive noise, the first at "
+            f"epoch {e}, y = {y}, x = {x}: data {data[e, y, x]}, noise {noise[e, y, x]}; mark them as bad"
+        )

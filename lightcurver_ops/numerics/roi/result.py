@@ -1,0 +1,86 @@
+"""What a fit of the region of interest is asked, and what it returns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RoiOptions:
+    """Settings of `fit_roi`; the defaults need no tuning.
+
+    Attributes:
+        strength: of the L1 penalty on the starlet coefficients of the background at all scales but the finest and
+            the coarsest, in standard deviations of the noise that reaches each coefficient.
+        strength_finest: the same at the finest scale.
+        positive: forbid negative background.
+        translation_sigma: Gaussian prior of each epoch's translation around the given one, data pixels; 0 fixes the
+            translations.
+        galaxy: let a smooth galaxy (one Sersic profile, free and not penalised) be part of the background, where the
+            data show one and no background is given. Without it the penalty dims the galaxy and the images seen
+            against it gain the light. Not with solver "starred".
+        sky: a free constant per epoch (not with solver "starred").
+        max_relinearisations: outer iterations.
+        max_iterations: inner iterations per outer one, or gradient steps with solver "starred".
+        max_first_iterations: with solver "starred", gradient steps of translations and fluxes alone, before.
+        flux_tolerance: the fit has converged when no flux moves more than this fraction of its uncertainty.
+        learning_rate: of the gradient steps with solver "starred".
+    """
+
+    strength: float = 1.0
+    strength_finest: float = 3.0
+    positive: bool = True
+    translation_sigma: float = 0.5
+    galaxy: bool = True
+    sky: bool = False
+    max_relinearisations: int = 12
+    max_iterations: int = 2000
+    max_first_iterations: int = 300
+    flux_tolerance: float = 0.01
+    learning_rate: float = 1e-2
+
+
+@dataclass(frozen=True)
+class RoiFit:
+    """The joint model of the pixels of E epochs with J point sources.
+
+    Attributes:
+        flux: [E, J], unit of the data (total flux); NaN where an epoch does not constrain it.
+        flux_uncertainty: [E, J], 1 sigma, background, positions and translations marginalised.
+        flux_covariance: [E, J, J].
+        positions: [J, 2] (x, y) from the stamp centre, data pixels.
+        positions_uncertainty: [J, 2], 1 sigma; 0 where fixed.
+        translations: [E, 2] (dx, dy), data pixels.
+        sky: [E] flux per data pixel.
+        background: [N, N] flux per small pixel.
+        model: [E, n, n].
+        background_model: [E, n, n] its part without the point sources.
+        residuals: [E, n, n] (data - model) / noise, NaN in bad pixels.
+        chi2: [E] reduced: per good pixel.
+        loss: half the chi2 plus priors and penalties.
+        loss_history: [n_iter] its values at the outer iterations.
+        converged: False when iterations ran out.
+        n_iter: outer iterations.
+        status: one line for the log.
+    """
+
+    flux: Array
+    flux_uncertainty: Array
+    flux_covariance: Array
+    positions: Array
+    positions_uncertainty: Array
+    translations: Array
+    sky: Array
+    background: Array
+    model: Array
+    background_model: Array
+    residuals: Array
+    chi2: Array
+    loss: float
+    loss_history: Array
+    converged: bool
+    n_iter: int
+    status: str

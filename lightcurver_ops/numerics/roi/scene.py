@@ -1,0 +1,229 @@
+"""One step of the global unknowns on the normal matrix: positions, the galaxy's profile, and the structure left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from lightcurver_ops.numerics.roi import galaxy
+from lightcurver_ops.numerics.roi.admm import Solver
+from lightcurver_ops.numerics.roi.normal import NormalMatrix
+from lightcurver_ops.numerics.roi.penalty import Penalty, gaussian_gram
+
+Array = NDArray[np.float64]
+Value = Callable[["Scene"], tuple[float, Array]]
+
+FIRST_STEPS = 60
+SIGNIFICANT = 15.0  # what the galaxy must gain in half chi2 for its seven parameters
+LARGEST_STEP = np.array(
+    [np.inf, 2.0, 2.0, 0.5, 0.5, 0.2, 0.2]
+)  # of the profile's parameters in one iteration
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is common to all epochs.
+
+    Attributes:
+        positions: [J, 2].
+        mean: [N, N] what the background is expected to be: a given one, or zero.
+        theta: the galaxy's profile, or None for no galaxy.
+        structure: [N, N] what the background has beyond these.
+        frame: the grid.
+    """
+
+    positions: Array
+    mean: Array
+    theta: Array | None
+    structure: Array
+    frame: galaxy.Frame
+
+    @property
+    def smooth(self) -> Array:
+        """What the penalty does not see, [N, N]."""
+        return self.mean if self.theta is None else self.mean + galaxy.profile(self.theta, self.frame)
+
+    @property
+    def background(self) -> Array:
+        """The background, [N, N]."""
+        return self.smooth + self.structure
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Gaussian priors of the unpenalised parameters.
+
+    Attributes:
+        positions: [J, 2] centres.
+        precision: 1 / sigma^2 of a coordinate, per squared data pixel.
+        theta: centres of the galaxy's parameters.
+    """
+
+    positions: Array
+    precision: float
+    theta: Array
+
+    def value(self, scene: Scene) -> float:
+        """Half the chi2."""
+        total = 0.5 * self.precision * float(np.sum((scene.positions - self.positions) ** 2))
+        if scene.theta is not None:
+            total += 0.5 * float(np.sum(((scene.theta - self.theta) / galaxy.PRIOR_SIGMA) ** 2))
+        return total
+
+    def gradient(self, scene: Scene, moved: int) -> tuple[Array, Array]:
+        """Precisions and pulls of the unpenalised parameters, [X] each."""
+        precision = np.full(moved, self.precision)
+        pull = (precision * (self.positions - scene.positions).ravel()) if moved else np.zeros(0)
+        if scene.theta is not None:
+            more = 1.0 / galaxy.PRIOR_SIGMA**2
+            precision = np.concatenate([precision, more])
+            pull = np.concatenate([pull, more * (self.theta - scene.theta)])
+        return precision, pull
+
+
+def unpenalised(scene: Scene, moved: int) -> Array:
+    """The free parameters' directions in the space (positions, background), [X, G]."""
+    shape = (1, scene.frame.fine**2)
+    profile = np.zeros((0, shape[1]))
+    if scene.theta is not None:
+        profile = galaxy.jacobian(scene.theta, scene.frame).reshape(-1, shape[1])
+    rows = np.zeros((moved + len(profile), moved + shape[1]))
+    rows[:moved, :moved] = np.eye(moved)
+    rows[moved:, moved:] = profile
+    return rows
+
+
+def absolute(scene: Scene, moved: int) -> Array:
+    """The scene as a vector (positions, background), [G]."""
+    return np.concatenate([scene.positions.ravel()[:moved], scene.background.ravel()])
+
+
+def _stepped(scene: Scene, step: Array, moved: int) -> Scene:
+    positions = scene.positions + step[:moved].reshape(-1, 2) if moved else scene.positions
+    theta = scene.theta
+    if theta is not None:
+        theta = galaxy.bounded(theta + step[moved:])
+    return replace(scene, positions=positions, theta=theta)
+
+
+def fit_galaxy(normal: NormalMatrix, scene: Scene, prior: Prior, moved: int) -> Scene:
+    """Positions and a galaxy's profile from the normal matrix (Levenberg-Marquardt), or no galaxy if none is there."""
+
+    def value(s: Scene) -> tuple[float, Array]:
+        g = absolute(s, moved)
+        mg = normal.matrix @ g
+        return float(0.5 * g @ mg - g @ normal.rhs) + prior.value(s), mg
+
+    bare = replace(scene, theta=None)
+    best, best_value = _lm(bare, prior, moved, normal, value)
+    limit = best_value - SIGNIFICANT
+    for log_radius in (prior.theta[3] - 0.7, prior.theta[3], prior.theta[3] + 0.7):
+        start = prior.theta.copy()
+        start[3] = log_radius
+        found, reached = _lm(replace(bare, theta=start), prior, moved, normal, value)
+        if reached < min(best_value, limit) and found.theta is not None and found.theta[0] > 0:
+            best, best_value = found, reached
+    return best
+
+
+def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Value) -> tuple[Scene, float]:
+    damping = 1e-3
+    now, mg = value(scene)
+    for _ in range(FIRST_STEPS):
+        rows = unpenalised(scene, moved)
+        if not len(rows):
+            break
+        precision, pull = prior.gradient(scene, moved)
+        hessian = rows @ (normal.matrix @ rows.T) + np.diag(precision)
+        gradient = rows @ (normal.rhs - mg) + pull
+        while damping < 1e8:
+            step: Array = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-30), gradient)
+            if scene.theta is not None:
+                step[moved:] = np.clip(step[moved:], -LARGEST_STEP, LARGEST_STEP)
+            trial = _stepped(scene, step, moved)
+            then, mg_then = value(trial)
+            if then <= now:
+                break
+            damping *= 8
+        else:
+            break
+        gain, scene, now, mg = now - then, trial, then, mg_then
+        damping = max(damping / 6, 1e-9)
+        if gain < 1e-4:
+            break
+    return scene, now
+
+
+def step(
+    normal: NormalMatrix,
+    rhs: Array,
+    scene: Scene,
+    prior: Prior,
+    moved: int,
+    solver: Solver,
+    tolerance: Array,
+    max_iterations: int,
+) -> tuple[Scene, Array, int, bool]:
+    """Minimise the quadratic model plus penalty around a scene.
+
+    Args:
+        normal: the matrix.
+        rhs: [G] gradient of the log likelihood at the scene (positions, background).
+        scene, prior, moved: where, what is expected, how many coordinates of positions are free.
+        solver: for the penalised part.
+        tolerance: [J] how little the mean flux of an image may still move.
+        max_iterations: of the solver.
+
+    Returns:
+        The new scene, the step [X] of its unpenalised parameters, the solver's iterations and whether it converged.
+    """
+    rows = unpenalised(scene, moved)
+    precision, pull = prior.gradient(scene, moved)
+    through = rows @ normal.matrix
+    free = through @ rows.T + np.diag(precision)
+    # Around the scene without its structure, which is penalised by its size, not by its change.
+    around = rhs + normal.matrix[:, moved:] @ scene.structure.ravel()
+    rhs_free = rows @ around + pull
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(free), 1e-300))
+    response = normal.flux_response / np.maximum(normal.flux_weight, 1e-300)[:, None]
+    x, structure, iterations, converged = solver.solve(
+        free * scale[:, None] * scale,
+        through[:, moved:] * scale[:, None],
+        rhs_free * scale,
+        around[moved:],
+        -scene.smooth,
+        np.concatenate([response @ (rows * scale[:, None]).T, response[:, moved:]], axis=1),
+        tolerance,
+        max_iterations,
+    )
+    step = x * scale
+    if scene.theta is not None:
+        step[moved:] = np.clip(step[moved:], -LARGEST_STEP, LARGEST_STEP)
+    return replace(_stepped(scene, step, moved), structure=structure), step, iterations, converged
+
+
+def covariance(
+    normal: NormalMatrix, scene: Scene, prior: Prior, moved: int, penalty: Penalty
+) -> tuple[Array, Array]:
+    """Posterior covariance of (unpenalised parameters, structure), [X + N^2] squared.
+
+    Also returned: the unpenalised parameters' directions in the space (positions, background), [X, G].
+    """
+    rows = unpenalised(scene, moved)
+    precision, _ = prior.gradient(scene, moved)
+    x = len(rows)
+    through = rows @ normal.matrix
+    full = np.empty((x + scene.frame.fine**2,) * 2)
+    full[:x, :x] = through @ rows.T + np.diag(precision)
+    full[:x, x:] = through[:, moved:]
+    full[x:, :x] = through[:, moved:].T
+    full[x:, x:] = normal.matrix[moved:, moved:] + gaussian_gram(penalty, scene.structure)
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(full), 1e-300))
+    full *= scale[:, None] * scale
+    full[np.diag_indices_from(full)] += 1e-10
+    factor = linalg.lapack.dpotrf(full, lower=0, overwrite_a=1)[0]
+    inverse = np.triu(linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0])
+    inverse += np.triu(inverse, 1).T
+    return inverse * scale[:, None] * scale, rows
