@@ -124,7 +124,7 @@ def points_only(problem: Problem, state: State) -> Outcome:
             precision, pull = problem.prior.gradient(state.scene, layout.moved)
             matrix[np.diag_indices_from(matrix)] += precision + 1e-9 * matrix.max() + 1e-30
             step = np.linalg.solve(matrix, np.sum([li.rhs() for li in linear], axis=0) + pull)
-            step *= min(1.0, LARGEST_STEP / max(np.abs(step).max(), 1e-30))
+            step *= min(1.0, LARGEST_STEP / max(float(np.abs(step).max()), 1e-30))
         moved = [_moved_by(local, li, step, layout) for local, li in zip(state.locals, linear, strict=True)]
         largest = max([change for _, change in moved], default=0.0)
         positions = state.scene.positions + step.reshape(-1, 2) if layout.moved else state.scene.positions

@@ -1,8 +1,8 @@
 """The same model by STARRED's own classes, loss and optimiser (Michalewicz et al. 2023, JOSS 8, 5340): the reference.
 
-Differences of convention: STARRED averages the small pixels where we sum them, so that its fluxes and background are
-k^2 times ours; it convolves points and background alike with the narrow PSF; it moves and turns an epoch's image by
-bilinear interpolation, and turns it about the pixel N // 2, half a small pixel off the points for PSFs of even side.
+Differences of convention: it convolves points and background alike with the narrow PSF; it moves and turns the image of
+an epoch by bilinear interpolation, and turns it about the pixel N // 2, half a small pixel off the points for PSFs of
+even side.
 """
 
 from dataclasses import replace
@@ -44,7 +44,7 @@ def starred_loss(problem: Problem, state: State, weights: Array | None = None) -
     from starred.utils.noise_utils import propagate_noise
 
     layout, options, epochs = problem.layout, problem.options, problem.epochs
-    k, count, fine = layout.subsampling, len(problem.epochs), layout.fine
+    k, count, fine = layout.subsampling, len(epochs), layout.fine
     data = np.array([epoch.data for epoch in epochs])
     weight = np.array([epoch.weight for epoch in epochs])
     typical = np.array([np.median(w[w > 0]) if np.any(w > 0) else 1.0 for w in weight])[:, None, None]
@@ -53,7 +53,7 @@ def starred_loss(problem: Problem, state: State, weights: Array | None = None) -
     cut = max(0, (narrow.shape[1] - fine + 1) // 2)
     narrow = narrow[:, cut : narrow.shape[1] - cut, cut : narrow.shape[2] - cut]
     x, y = state.scene.positions.T
-    amplitudes = (state.flux * k**2).ravel()
+    amplitudes = (state.flux).ravel()
     model, start, up, down, fixed = setup_model(
         data, variance, narrow, x, y, k, initial_a=amplitudes.copy(), convolution_method="scipy"
     )
@@ -61,7 +61,7 @@ def starred_loss(problem: Problem, state: State, weights: Array | None = None) -
     start["kwargs_analytic"]["dx"], start["kwargs_analytic"]["dy"] = shift[:, 0], shift[:, 1]
     start["kwargs_analytic"]["alpha"] = np.rad2deg([epoch.angle for epoch in epochs])
     fixed["kwargs_analytic"]["alpha"] = start["kwargs_analytic"]["alpha"]
-    start["kwargs_background"]["h"] = state.scene.background.ravel() * k**2
+    start["kwargs_background"]["h"] = state.scene.background.ravel()
     fixed["kwargs_background"]["mean"] = np.zeros(count)
     if weights is None:
         weights = propagate_noise(
@@ -100,7 +100,6 @@ def fit_with_starred(problem: Problem, state: State) -> RoiFit:
     from starred.optim.optimization import Optimizer
 
     layout, options = problem.layout, problem.options
-    k = layout.subsampling
     # Its steps have a given size: fluxes must start near the truth, and linear least squares puts them there.
     only_flux = replace(layout, background=False, move_positions=False, translation_sigma=0.0)
     state = points_only(replace(problem, layout=only_flux), state).state
@@ -133,10 +132,10 @@ def fit_with_starred(problem: Problem, state: State) -> RoiFit:
         kwargs = parameters.best_fit_values(as_kwargs=True)
     analytic = kwargs["kwargs_analytic"]
     count = len(problem.epochs)
-    fluxes = np.asarray(analytic["a"], dtype=float).reshape(count, layout.sources) * float(model.scale) / k**2
+    fluxes = np.asarray(analytic["a"], dtype=float).reshape(count, layout.sources) * float(model.scale)
     shifts = np.stack([np.asarray(analytic[name], dtype=float) for name in ("dx", "dy")], axis=1)
-    shifts = shifts - gauge(problem.epochs, layout.fine, k)
-    h = np.asarray(kwargs["kwargs_background"]["h"], dtype=float).reshape(layout.fine, layout.fine) / k**2
+    shifts = shifts - gauge(problem.epochs, layout.fine, layout.subsampling)
+    h = np.asarray(kwargs["kwargs_background"]["h"], dtype=float).reshape(layout.fine, layout.fine)
     found = State(
         replace(
             state.scene,

@@ -139,10 +139,10 @@ def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Val
         hessian = rows @ (normal.matrix @ rows.T) + np.diag(precision)
         gradient = rows @ (normal.rhs - mg) + pull
         while damping < 1e8:
-            step: Array = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-30), gradient)
+            step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-30), gradient)
             if scene.theta is not None:
                 step[moved:] = np.clip(step[moved:], -LARGEST_STEP, LARGEST_STEP)
-            trial = _stepped(scene, step, moved)
+            trial = _stepped(scene, np.asarray(step, dtype=np.float64), moved)
             then, mg_then = value(trial)
             if then <= now:
                 break
