@@ -18,7 +18,11 @@ def draw_loss(axes: Axes, loss_history: ArrayLike) -> None:
     lowest = float(loss.min())
     excess = (loss - lowest) / (abs(lowest) or 1.0)
     if moving.size:
-        axes.set_yscale("log", nonpositive="mask")
+        # A logarithm has no place for the lowest loss itself: it stands at the lower border.
+        bottom = 0.3 * excess[excess > 0].min()
+        excess = np.maximum(excess, bottom)
+        axes.set_yscale("log")
+        axes.set_ylim(bottom, 3 * excess.max())
         axes.minorticks_off()
     iterations = np.arange(1, loss.size + 1)
     axes.plot(iterations, excess, color=COLOURS[0], marker="." if loss.size < 30 else "", lw=1.2)

@@ -84,6 +84,7 @@ def tiled(tiles: Sequence[Sequence[Colours]], gap: int) -> Colours:
 def show(axes: Axes, colours: Colours) -> None:
     """The picture in pixel coordinates: (0, 0) the centre of the first pixel, y upwards."""
     axes.imshow(colours, origin="lower", interpolation="nearest")
+    axes.locator_params(nbins=5, integer=True)
 
 
 def show_sheet(

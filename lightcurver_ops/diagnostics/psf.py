@@ -62,7 +62,6 @@ def plot_psf(
         peak = np.nanmax(psf, initial=0.0)
         pixels.show(axes, pixels.asinh_colours(psf, scale=1e-3 * peak or None))
         name_axes(axes, "small pixels", title=f"{name}, asinh from 0.1 % of peak")
-        axes.locator_params(nbins=5)
     draw_loss(add_axes(figure, 6.1, bottom, 2.1, side), loss_history)
     chi2, good = np.asarray(chi2, dtype=float), np.asarray(good, dtype=bool)
     taking_part = good & np.isfinite(chi2)[:, None, None]
