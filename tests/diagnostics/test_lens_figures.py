@@ -167,16 +167,9 @@ def test_roi_figure_marks_pixels_masked_in_one_epoch_and_in_all(tmp_path, roi_in
 def test_roi_figure_of_nothing(tmp_path, roi_inputs, read_png):
     unchanged = ("title", "labels", "good", "mjd")
     nothing = {name: value if name in unchanged else value * np.nan for name, value in roi_inputs.items()}
-    plot_roi(tmp_path / "nan.png", **nothing)
+    nobody = {"labels": [], "positions": np.zeros((0, 2))}
+    plot_roi(tmp_path / "nan.png", **nothing | nobody)
     read_png(tmp_path / "nan.png")
-    nobody = {
-        "labels": [],
-        "positions": np.zeros((0, 2)),
-        "background": np.zeros((32, 32)),
-        "loss_history": [1.0],
-    }
-    plot_roi(tmp_path / "no_source.png", **only_epochs(roi_inputs, [2]) | nobody)
-    read_png(tmp_path / "no_source.png")
 
 
 def test_stacks_count_good_pixels_only():
