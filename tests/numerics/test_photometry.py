@@ -53,7 +53,7 @@ def test_fluxes_with_the_true_psf_reach_the_bound(stamps, background):
 
 
 def test_fluxes_with_fitted_psfs_have_no_bias_with_brightness():
-    stamps = star_stamps(32, n_frames=16, n_stars=8, size=20, magnitudes=(16.0, 19.0))
+    stamps = star_stamps(32, n_frames=4, n_stars=8, size=20, magnitudes=(16.0, 19.0))
     good = np.ones(stamps.data.shape, dtype=bool)
     fits = fit_psfs(stamps.data, stamps.noise, good)
     found = fit_star_fluxes(stamps.data, stamps.noise, good, fits.full_psf, subsampling=2)
@@ -62,8 +62,9 @@ def test_fluxes_with_fitted_psfs_have_no_bias_with_brightness():
     common = np.average(ratio, axis=1, weights=(stamps.flux / found.flux_uncertainty).mean(axis=0) ** 2)
     assert np.abs(common - 1).max() < 0.01
     pull = (ratio / common[:, None] - 1) * stamps.flux / found.flux_uncertainty
-    assert pull.std() < 1.15
-    assert np.abs(pull.mean(axis=0)).max() < 1.0
+    # 32 values: standard deviation to 0.13.
+    assert 0.6 < pull.std() < 1.3
+    assert abs(np.corrcoef(pull.ravel(), np.log(stamps.flux).ravel())[0, 1]) < 0.5
     np.testing.assert_allclose(found.flux, fits.amplitude, rtol=0.02)
 
 

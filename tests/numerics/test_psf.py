@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.numerics.photometry import fit_star_fluxes
+from lightcurver_ops.numerics.psf.distortion import full_psfs_at
 from lightcurver_ops.numerics.psf.fit import fit_psfs
+from lightcurver_ops.numerics.psf.operators import star_operator
 from lightcurver_ops.simulation.stamps import star_stamps
 
 
@@ -54,8 +57,6 @@ def test_history_ends_flat_at_the_loss(fits):
 
 
 def test_narrow_psf_restates_the_stars(stamps, fits):
-    from lightcurver_ops.numerics.psf.operators import star_operator
-
     across, down = (star_operator(offset, 20, 2, derivatives=0)[0] for offset in (fits.x, fits.y))
     model = 4 * fits.amplitude[..., None, None] * (down @ fits.narrow_psf[:, None] @ across.swapaxes(-1, -2))
     np.testing.assert_allclose((stamps.data - model) / stamps.noise, fits.residuals, atol=1e-6)
@@ -173,15 +174,24 @@ def test_faint_stars():
 
 
 def test_field_distortion_is_found():
-    stamps = star_stamps(9, n_frames=1, n_stars=12, size=16, psf_varies=0.03)
-    coordinates = stamps.field_xy[None]
+    stamps = star_stamps(9, n_frames=4, n_stars=8, size=20, psf_varies=0.03)
+    coordinates = np.repeat(stamps.field_xy[None], 4, axis=0)
     plain = fit_psfs(stamps.data, stamps.noise, all_good(stamps))
     varying = fit_psfs(
         stamps.data, stamps.noise, all_good(stamps), field_distortion=True, stamp_coordinates=coordinates
     )
-    assert varying.status == ["ok"]
-    assert varying.chi2[0] < plain.chi2[0]
-    assert psf_error(varying, stamps)[0] < psf_error(plain, stamps)[0]
+    assert varying.status == ["ok"] * 4
+    assert np.all(varying.chi2 < plain.chi2)
+    assert psf_error(varying, stamps).sum() < psf_error(plain, stamps).sum()
+    # The PSF is that of the origin; photometry with that of each star fits every star better.
+    origin = full_psfs_at(varying.narrow_psf, varying.distortion, np.zeros((4, 8, 2)))
+    np.testing.assert_allclose(origin, np.repeat(varying.full_psf[:, None], 8, axis=1), atol=1e-9)
+    local = full_psfs_at(varying.narrow_psf, varying.distortion, coordinates)
+    chi2 = [
+        fit_star_fluxes(stamps.data, stamps.noise, all_good(stamps), psf, subsampling=2).chi2.mean()
+        for psf in (local, plain.full_psf)
+    ]
+    assert chi2[0] < chi2[1]
 
 
 def test_wrong_options_say_what_to_write():

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lightcurver_ops.numerics.psf.operators import blur_matrix
+
 
 @lru_cache(maxsize=8)
 def _axis(fine: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,3 +49,17 @@ def distort(narrow: Array, coefficients: Array, coordinates: Array) -> Array:
     first = generate(base)
     bent = base + first + 0.5 * generate(first)
     return bent * (base.sum(axis=(2, 3)) / bent.sum(axis=(2, 3)))[..., None, None]
+
+
+def full_psfs_at(narrow_psf: np.ndarray, coefficients: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """The full PSF at each star, for `photometry.fit_star_fluxes`, from `PsfFits.narrow_psf` and `.distortion`.
+
+    Args, shapes and units as `distort`.
+
+    Returns:
+        [F, S, N, N], in the normalisation of `PsfFits.full_psf`.
+    """
+    blur = blur_matrix(narrow_psf.shape[-1])
+    return (
+        blur @ np.asarray(distort(jnp.asarray(narrow_psf), coefficients, jnp.asarray(coordinates))) @ blur.T
+    )

@@ -22,7 +22,7 @@ def fit_psfs(
     field_distortion: bool = False,
     stamp_coordinates: np.ndarray | None = None,
     n_iter_analytic: int = 60,
-    n_iter_pixels: int = 600,
+    n_iter_pixels: int = 1000,
     fwhm_guess: float | np.ndarray | None = None,
 ) -> PsfFits:
     """Fit one PSF per frame: a Moffat and a pixel grid sparse in starlets, STARRED's model (`operators`, `pixels`).

@@ -8,6 +8,7 @@ import contextlib
 import io
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from lightcurver_ops.numerics.psf.moffat import moffat
@@ -74,7 +75,8 @@ def run_build_psf(
     """`build_psf` on the stamps [S, n, n] of one frame, without its progress bars; returns its dictionary."""
     from starred.procedures.psf_routines import build_psf
 
-    with contextlib.redirect_stderr(io.StringIO()):
+    # float32 is STARRED's own precision, and what it is quick and stable in.
+    with contextlib.redirect_stderr(io.StringIO()), jax.enable_x64(False):
         return build_psf(data.copy(), noise.copy(), subsampling, masks=good.copy(), **options)
 
 
@@ -114,31 +116,32 @@ def starred_loss(
         group: {key: np.atleast_1d(value) for key, value in values.items()}
         for group, values in kwargs.items()
     }
-    model = PSF(size, len(data), subsampling, convolution_method="fft", elliptical_moffat=True)
-    weights = propagate_noise(
-        model=model,
-        noise_maps=np.median(noise, axis=0)[None],
-        kwargs=kwargs,
-        masks=good.min(axis=0)[None],
-        wavelet_type_list=["starlet"],
-        method="MC",
-        num_samples=100,
-        seed=1,
-        likelihood_type="chi2",
-        upsampling_factor=subsampling,
-    )[0]
-    parameters = ParametersPSF(kwargs, {group: {} for group in kwargs})
-    loss = Loss(
-        data,
-        model,
-        parameters,
-        noise**2,
-        len(data),
-        regularization_terms="l1_starlet",
-        regularization_strength_scales=1.0,
-        regularization_strength_hf=1.0,
-        regularize_full_psf=False,
-        W=weights,
-        masks=good,
-    )
-    return float(loss(parameters.kwargs2args(kwargs)))
+    with jax.enable_x64(False):
+        model = PSF(size, len(data), subsampling, convolution_method="fft", elliptical_moffat=True)
+        weights = propagate_noise(
+            model=model,
+            noise_maps=np.median(noise, axis=0)[None],
+            kwargs=kwargs,
+            masks=good.min(axis=0)[None],
+            wavelet_type_list=["starlet"],
+            method="MC",
+            num_samples=100,
+            seed=1,
+            likelihood_type="chi2",
+            upsampling_factor=subsampling,
+        )[0]
+        parameters = ParametersPSF(kwargs, {group: {} for group in kwargs})
+        loss = Loss(
+            data,
+            model,
+            parameters,
+            noise**2,
+            len(data),
+            regularization_terms="l1_starlet",
+            regularization_strength_scales=1.0,
+            regularization_strength_hf=1.0,
+            regularize_full_psf=False,
+            W=weights,
+            masks=good,
+        )
+        return float(loss(parameters.kwargs2args(kwargs)))
