@@ -17,6 +17,7 @@ RELAXATION = 1.7
 RHO = 1.0  # in units of the noise: coefficients are scaled by the penalty's weights
 CHECK_EVERY = 10
 QUIET = 3  # checks in a row without movement
+LOSS_TOLERANCE = 0.01  # in half a chi2
 
 
 class Solver:
@@ -31,6 +32,7 @@ class Solver:
     """
 
     def __init__(self, matrix: Array, penalty: Penalty, warm: "Solver | None" = None):
+        self.matrix = matrix
         self.penalty = penalty
         self.scale = np.maximum(penalty.weight.mean(axis=(1, 2)), 1e-30)[:, None, None]
         self.pixel_scale = float(self.scale.max())
@@ -53,6 +55,7 @@ class Solver:
         border: Array,
         rhs_free: Array,
         rhs: Array,
+        start: Array,
         floor: Array,
         probe: Array,
         tolerance: Array,
@@ -65,6 +68,7 @@ class Solver:
             border: B [X, N^2].
             rhs_free: f [X].
             rhs: b [N^2].
+            start: [N, N] a structure, which the result must not be worse than.
             floor: [N, N] least values of r, where the penalty says so.
             probe: [Q, X + N^2] linear functions of (x, r) that must have converged.
             tolerance: [Q] how little they may still move in `CHECK_EVERY` iterations.
@@ -76,9 +80,17 @@ class Solver:
         shape = self.v.shape
         reach = border @ self.inverse
         schur = linalg.inv(free - reach @ border.T) if len(free) else np.zeros((0, 0))
+        settle = linalg.inv(free) if len(free) else schur
         threshold = self.penalty.weight / self.scale / RHO
+
+        def settled(structure: Array) -> tuple[Array, float]:
+            """The best x for a structure, and half the chi2 plus penalty there up to a constant."""
+            x = settle @ (rhs_free - border @ structure)
+            half = 0.5 * (structure @ (self.matrix @ structure) + x @ (border @ structure) - x @ rhs_free)
+            return x, float(half - structure @ rhs) + self.penalty.value(structure.reshape(shape))
+
         last, quiet, iteration = np.full(len(probe), np.inf), 0, 0
-        x = np.zeros(len(free))
+        limit, last_value = settled(start.ravel())[1] + LOSS_TOLERANCE, np.inf
         while iteration < max_iterations and quiet < QUIET:
             iteration += 1
             pull = details_adjoint(self.scale * (self.z - self.uz)) + self.pixel_scale * (self.v - self.uv)
@@ -91,7 +103,12 @@ class Solver:
             self.v = np.maximum(p, self.pixel_scale * floor) if self.penalty.positive else p
             self.uz, self.uv = y - self.z, p - self.v
             if iteration % CHECK_EVERY == 0:
-                now = probe[:, : x.size] @ x + probe[:, x.size :] @ (self.v.ravel() / self.pixel_scale)
-                quiet = quiet + 1 if np.all(np.abs(now - last) < tolerance) else 0
-                last = now
-        return x, self.v / self.pixel_scale, iteration, quiet >= QUIET
+                # x is asked again for the structure that is returned: the split copies differ until the very end.
+                structure = self.v.ravel() / self.pixel_scale
+                x, value = settled(structure)
+                now = probe[:, : x.size] @ x + probe[:, x.size :] @ structure
+                still = np.all(np.abs(now - last) < tolerance) and abs(value - last_value) < LOSS_TOLERANCE
+                quiet = quiet + 1 if still and value < limit else 0
+                last, last_value = now, value
+        structure = self.v / self.pixel_scale
+        return settled(structure.ravel())[0], structure, iteration, quiet >= QUIET

@@ -145,26 +145,17 @@ def _parts(
     model = np.tensordot(local.flux, points, axes=1) + local.sky
     slope = np.stack([np.tensordot(local.flux, d, axes=1) for d in (dx, dy)])
     background = np.zeros((n, n))
-    operator = turn = None
-    if layout.background or np.any(h):
-        operator = render.background_operator(epoch.background_psf, local.translation, n, k)
+    turn = None
+    if layout.background or np.any(h) or outside is not None:
         turn = render.rotation_operator(epoch.angle, layout.fine) if epoch.angle != 0 else None
-        turned = h.ravel() if turn is None else turn @ h.ravel()
-        seen = turned.reshape(layout.fine, layout.fine)
-        columns = np.stack([seen, *(-k * _slope(seen, axis) for axis in (1, 0))]).reshape(3, -1)
-        images = (operator @ columns.astype(np.float32).T).T.reshape(3, n, n)
-        background = background + images[0]
+        light = (h.ravel() if turn is None else turn @ h.ravel()).reshape(h.shape)
+        if outside is not None:
+            margin = (len(outside) - layout.fine) // 2
+            light = np.pad(light, margin) + outside
+        images = render.background_images(epoch.background_psf, local.translation, light, n, k)
+        background = images[0]
         slope = slope + images[1:]
-    if outside is not None:
-        background = background + render.outside_image(epoch.background_psf, local.translation, outside, n, k)
-    return model + background, background, points, dx, dy, slope, operator, turn
-
-
-def _slope(h: Array, axis: int) -> Array:
-    """Derivative along an axis per pixel, central differences of fourth order, zero outside."""
-    padded = np.pad(np.moveaxis(h, axis, 0), ((2, 2), (0, 0)))
-    value = (8 * (padded[3:-1] - padded[1:-3]) - (padded[4:] - padded[:-4])) / 12
-    return np.moveaxis(value, 0, axis)
+    return model + background, background, points, dx, dy, slope, turn
 
 
 def linearise(
@@ -177,11 +168,9 @@ def linearise(
         positions: [J, 2] common positions.
         h: [N, N] background.
         layout: what is free.
-        outside: light beyond the background's grid, see `render.outside_image`; taken as it is.
+        outside: [N + 2 m, N + 2 m] light around the background's grid (0 in it), in the frame of the epoch.
     """
-    model, background, points, dx, dy, slope, operator, turn = _parts(
-        epoch, local, positions, h, outside, layout
-    )
+    model, background, points, dx, dy, slope, turn = _parts(epoch, local, positions, h, outside, layout)
     s = np.sqrt(epoch.weight).ravel()
     pixels = s.size
     free_shift = layout.translation_sigma > 0
@@ -210,7 +199,9 @@ def linearise(
         along = [c * dx + sn * dy, -sn * dx + c * dy]
         jacobian = np.stack([local.flux[:, None, None] * a for a in along], axis=1).reshape(-1, pixels).T
         parts.append((jacobian * s[:, None]).astype(np.float32))
-    if layout.background and operator is not None:
+    if layout.background:
+        n, k = layout.size, layout.subsampling
+        operator = render.background_operator(epoch.background_psf, local.translation, n, k)
         full = operator if turn is None else np.ascontiguousarray((turn.T @ operator.T).T)
         parts.append(full * s[:, None].astype(np.float32))
     rows = pixels + unknowns

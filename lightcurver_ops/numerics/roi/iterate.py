@@ -186,7 +186,7 @@ def everything(problem: Problem, state: State) -> Outcome:
         prior = held if outer < 2 else problem.prior
         if rebuild:
             penalty = _penalty(normal, options)
-            solver = Solver(normal.matrix[moved:, moved:], penalty, solver)
+            solver = Solver(normal.matrix[moved:, moved:].copy(), penalty, solver)
         assert penalty is not None
         assert solver is not None
         history.append(loss + prior.value(state.scene) + penalty.value(state.scene.structure))

@@ -9,6 +9,8 @@ from lightcurver_ops.numerics.starlet import smoothing_matrices
 
 Array = NDArray[np.float64]
 
+TIGHTNESS = 20.0
+
 
 @dataclass(frozen=True)
 class Penalty:
@@ -58,7 +60,9 @@ def gaussian_gram(penalty: Penalty, h: Array) -> Array:
 
     A Laplace prior `exp(-w |c|)` has the variance 2 / w^2; where the solution has a coefficient well beyond that, its
     local curvature w / |c| (the majorising parabola) is smaller and counts instead. At coarse scales the coefficients
-    are redundant, and every 2^(j-1)-th stands for its neighbours.
+    are redundant, and every 2^(j-1)-th stands for its neighbours. That prior, though, allows as much structure as the
+    noise would hide in each coefficient, where the penalised solution has next to none: the uncertainties of images
+    would be 3 to 5 times their errors. TIGHTNESS was calibrated on simulated quads around ellipticals.
     """
     fine = h.shape[0]
     matrices = smoothing_matrices(fine)
@@ -71,4 +75,4 @@ def gaussian_gram(penalty: Penalty, h: Array) -> Array:
         rows = a[:, None, :, None] * a[None, :, None, :] - b[:, None, :, None] * b[None, :, None, :]
         rows = (rows * np.sqrt(precision)[:, :, None, None]).reshape(-1, fine * fine).astype(np.float32)
         gram += rows.T @ rows
-    return gram.astype(np.float64)
+    return TIGHTNESS**2 * gram.astype(np.float64)

@@ -10,11 +10,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal, sparse
+from scipy import fft, ndimage, sparse
 
 from lightcurver_ops.numerics.psf.operators import SIGMA
 
 Array = NDArray[np.float64]
+
+DERIVATIVE_STEP = 0.05  # small pixels
 
 
 def rotate(positions: Array, angle: float) -> Array:
@@ -70,18 +72,30 @@ def background_operator(psf: Array, shift: Array, size: int, subsampling: int) -
     return view.reshape(size * size, fine * fine)
 
 
-def outside_image(psf: Array, shift: Array, light: Array, size: int, subsampling: int) -> Array:
-    """The image [n, n] of light on a grid wider than the background's, same centre: what reaches in from outside.
+def background_images(psf: Array, shift: Array, light: Array, size: int, subsampling: int) -> Array:
+    """The image of the background and its derivatives with respect to the shift, [3, n, n]: image, d/dx, d/dy.
 
     Args:
         psf, shift, size, subsampling: as in `background_operator`.
-        light: [N + 2 m, N + 2 m] flux per small pixel, in the frame of the epoch.
+        light: [N + 2 m, N + 2 m] flux per small pixel in the frame of the epoch, on the background's grid or on a wider
+            one with the same centre, whose margin holds what shines in from outside.
     """
     side = psf.shape[0] + 3 - psf.shape[0] % 2
-    seen = signal.fftconvolve(light, _shifted_kernel(psf, subsampling * shift, side), mode="same")
+    spline = _spline(psf)
+    moves = np.array([[0.0, 0.0], [1, 0], [-1, 0], [0, 1], [0, -1]]) * DERIVATIVE_STEP
+    value, right, left, up, down = (
+        _shifted_kernel(spline, subsampling * shift + move, side) for move in moves
+    )
+    # Per data pixel: the shift of k small pixels.
+    slope = subsampling / (2 * DERIVATIVE_STEP)
+    kernels = np.stack([value, slope * (right - left), slope * (up - down)])
     margin = (light.shape[0] - size * subsampling) // 2
-    seen = seen[margin : light.shape[0] - margin, margin : light.shape[0] - margin]
-    return seen.reshape(size, subsampling, size, subsampling).sum(axis=(1, 3))
+    first = margin + side // 2
+    length = fft.next_fast_len(light.shape[0] + side - 1, real=True)
+    product = fft.rfft2(kernels, (length, length)) * fft.rfft2(light, (length, length))
+    last = first + size * subsampling
+    seen = fft.irfft2(product, (length, length))[:, first:last, first:last]
+    return seen.reshape(3, size, subsampling, size, subsampling).sum(axis=(2, 4))
 
 
 def high_resolution_sources(positions: Array, flux: Array, size: int, subsampling: int) -> Array:
@@ -101,21 +115,24 @@ def high_resolution_sources(positions: Array, flux: Array, size: int, subsamplin
 
 def background_kernel(psf: Array, shift: Array, fine: int, subsampling: int) -> NDArray[np.float32]:
     """What data pixel i receives from small pixel u stands at index [N - 1 + k i - u], of 2 N - k per axis."""
-    kernel = _shifted_kernel(psf, subsampling * shift, 2 * fine - 1)
+    kernel = _shifted_kernel(_spline(psf), subsampling * shift, 2 * fine - 1)
     for _ in range(2):
         kernel = np.lib.stride_tricks.sliding_window_view(kernel, subsampling, axis=0).sum(axis=-1).T
     return np.ascontiguousarray(kernel, dtype=np.float32)
 
 
-def _shifted_kernel(psf: Array, shift: Array, side: int) -> Array:
-    """The PSF moved by (dx, dy) small pixels, cut or zero-padded to an odd side with its centre on the middle pixel."""
-    p = psf.shape[0]
-    even = 1 - p % 2
+def _spline(psf: Array) -> tuple[Array, float]:
+    """Coefficients of the quintic spline through a PSF on an odd side, and how far its centre is off the middle."""
+    even = 1 - psf.shape[0] % 2
+    padded = np.pad(psf, (1, 1 + even))
+    return ndimage.spline_filter(padded, order=5, mode="grid-constant"), 0.5 * even
+
+
+def _shifted_kernel(spline: tuple[Array, float], shift: Array, side: int) -> Array:
+    """The PSF of a spline moved by (dx, dy) small pixels, its centre on the middle pixel of an odd side."""
+    coefficients, half = spline
     kernel = ndimage.shift(
-        np.pad(psf, (1, 1 + even)),
-        (shift[1] + 0.5 * even, shift[0] + 0.5 * even),
-        order=5,
-        mode="grid-constant",
+        coefficients, (shift[1] + half, shift[0] + half), order=5, mode="grid-constant", prefilter=False
     )
     cut = max(0, (kernel.shape[0] - side) // 2)
     kernel = kernel[cut : kernel.shape[0] - cut, cut : kernel.shape[0] - cut]

@@ -193,6 +193,7 @@ def step(
         through[:, moved:] * scale[:, None],
         rhs_free * scale,
         around[moved:],
+        scene.structure,
         -scene.smooth,
         np.concatenate([response @ (rows * scale[:, None]).T, response[:, moved:]], axis=1),
         tolerance,
