@@ -63,7 +63,55 @@ def fit_roi(
     Raises:
         ValueError: shapes do not agree, or a good pixel has no finite value or no positive noise.
     """
-    settings = options or RoiOptions()
+    if solver not in ("lcops", "starred"):
+        raise ValueError(f'solver = {solver!r}: expected "lcops" or "starred"')
+    problem, state = set_up(
+        data,
+        noise,
+        good,
+        psf,
+        subsampling,
+        positions,
+        translations,
+        rotation,
+        fix_astrometry,
+        background,
+        optimise_background,
+        narrow_psf,
+        options or RoiOptions(),
+        like_starred=solver == "starred",
+    )
+    if solver == "starred":
+        from lightcurver_ops.numerics.roi.reference import fit_with_starred
+
+        return fit_with_starred(problem, state)
+    outcome = points_only(problem, state)
+    if optimise_background:
+        outcome = everything(problem, outcome.state)
+    return finish(problem, outcome)
+
+
+def set_up(
+    data: ArrayLike,
+    noise: ArrayLike,
+    good: ArrayLike,
+    psf: ArrayLike,
+    subsampling: int,
+    positions: ArrayLike,
+    translations: ArrayLike | None,
+    rotation: ArrayLike | None,
+    fix_astrometry: bool | float,
+    background: ArrayLike | None,
+    optimise_background: bool,
+    narrow_psf: ArrayLike | None,
+    options: RoiOptions,
+    *,
+    like_starred: bool,
+) -> tuple[Problem, State]:
+    """Check the arguments of `fit_roi` and put them in order.
+
+    `like_starred`: STARRED knows one PSF, the narrow one, and no galaxy: its background has the Gaussian's resolution.
+    """
     d, sigma, mask, full = (
         np.asarray(a, dtype=t) for a, t in zip((data, noise, good, psf), (float, float, bool, float))
     )
@@ -81,9 +129,13 @@ def fit_roi(
     ):
         if array.shape != shape or not np.all(np.isfinite(array)):
             raise ValueError(f"{name} must be finite and of shape {shape}, got {array.shape}")
+    if not isinstance(fix_astrometry, bool) and not fix_astrometry > 0:
+        raise ValueError(
+            f"fix_astrometry = {fix_astrometry}: expected True, False or a positive sigma in data pixels"
+        )
     points_psf = narrow_from_full(full)
     background_psf = full if narrow_psf is None else np.asarray(narrow_psf, dtype=float)
-    if solver == "starred":
+    if like_starred:
         background_psf = points_psf
     weight = np.where(mask, 1.0 / np.where(mask, sigma, 1.0) ** 2, 0.0)
     epochs = tuple(
@@ -97,29 +149,26 @@ def fit_roi(
         )
         for e in range(count)
     )
-    if solver not in ("lcops", "starred"):
-        raise ValueError(f'solver = {solver!r}: expected "lcops" or "starred"')
     width = _fwhm(np.median(full, axis=0))
     theta = galaxy.PRIOR_MEAN.copy()
     theta[3] = np.log(WIDEST_PSF_RADIUS * width)
-    # STARRED knows one PSF, the narrow one: its background has the resolution of the Gaussian.
-    resolution = None if narrow_psf is None and solver == "lcops" else blur_matrix
+    resolution = None if narrow_psf is None and not like_starred else blur_matrix
     problem = Problem(
         epochs=epochs,
         layout=Layout(
             size=size,
             subsampling=subsampling,
             sources=len(c),
-            translation_sigma=settings.translation_sigma,
-            sky=settings.sky,
+            translation_sigma=options.translation_sigma,
+            sky=options.sky,
             move_positions=fix_astrometry is not True and len(c) > 0,
             background=optimise_background,
         ),
         prior=Prior(c, 0.0 if isinstance(fix_astrometry, bool) else 1.0 / fix_astrometry**2, theta),
-        options=settings,
+        options=options,
         margin=min(full.shape[1] // 2, fine // 2),
         resolution=resolution,
-        with_galaxy=settings.galaxy and solver == "lcops" and background is None and optimise_background,
+        with_galaxy=options.galaxy and not like_starred and background is None and optimise_background,
     )
     zero = np.zeros(len(c))
     state = State(
@@ -132,14 +181,7 @@ def fit_roi(
         ),
         tuple(Local(zero, epoch.translation, 0.0) for epoch in epochs),
     )
-    if solver == "starred":
-        from lightcurver_ops.numerics.roi.reference import fit_with_starred
-
-        return fit_with_starred(problem, state)
-    outcome = points_only(problem, state)
-    if optimise_background:
-        outcome = everything(problem, outcome.state)
-    return finish(problem, outcome)
+    return problem, state
 
 
 def _fwhm(psf: Array) -> float:

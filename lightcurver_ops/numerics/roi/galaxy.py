@@ -21,6 +21,7 @@ UPPER = np.array([np.inf, np.inf, np.inf, np.inf, np.log(6.0), 0.8, 0.8])
 PRIOR_MEAN = np.array([0.0, 0.0, 0.0, 0.0, np.log(2.5), 0.0, 0.0])
 PRIOR_SIGMA = np.array([np.inf, np.inf, np.inf, 1.5, 0.7, 0.3, 0.3])
 FINE, COARSE = 9, 3  # cells per small pixel and axis, near the cusp and elsewhere
+SOFTENING = 0.2  # small pixels: a cusp finer than the cells would make the derivatives noise
 CORE = 3  # small pixels around the centre that are cut finely
 
 
@@ -73,7 +74,7 @@ def _cells(theta: Array, rows: Array, columns: Array, cuts: int) -> Array:
     v = ((1 + e1) * y - e2 * x) * np.sqrt(shear)
     index, radius = np.exp(log_index), np.exp(log_radius)
     b = gammaincinv(2 * index, 0.5)
-    value = np.exp(-b * (np.sqrt(u**2 + v**2) / radius) ** (1 / index))
+    value = np.exp(-b * (np.sqrt(u**2 + v**2 + SOFTENING**2) / radius) ** (1 / index))
     total = 2 * np.pi * index * radius**2 * b ** (-2 * index) * gamma(2 * index)
     return flux / total * value.reshape(rows.size, cuts, columns.size, cuts).mean(axis=(1, 3))
 

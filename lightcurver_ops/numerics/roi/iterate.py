@@ -258,7 +258,7 @@ def finish(problem: Problem, outcome: Outcome) -> RoiFit:
         model[e], background[e] = linear.model, linear.background
         used = epoch.weight > 0
         residuals[e] = np.where(used, (epoch.data - linear.model) * np.sqrt(epoch.weight), np.nan)
-        chi2[e] = linear.chi2 / max(np.count_nonzero(used), 1)
+        chi2[e] = linear.chi2 / max(int(np.count_nonzero(used)), 1)
         loss += linear.loss
         spread = np.eye(len(linear.r))
         if shared is not None:

@@ -95,15 +95,15 @@ def starred_loss(problem: Problem, state: State, weights: Array | None = None) -
     return model, loss, start
 
 
-def fit_with_starred(problem: Problem, state: State) -> RoiFit:
-    """Translations and fluxes first, then everything, for the iterations given in the options."""
+def fit_with_starred(problem: Problem, state: State, weights: Array | None = None) -> RoiFit:
+    """Translations and fluxes first, then everything, for the iterations given in the options; see `starred_loss`."""
     from starred.optim.optimization import Optimizer
 
     layout, options = problem.layout, problem.options
     # Its steps have a given size: fluxes must start near the truth, and linear least squares puts them there.
     only_flux = replace(layout, background=False, move_positions=False, translation_sigma=0.0)
     state = points_only(replace(problem, layout=only_flux), state).state
-    model, loss, kwargs = starred_loss(problem, state)
+    model, loss, kwargs = starred_loss(problem, state, weights)
     positions = {name: kwargs["kwargs_analytic"][name] for name in ("c_x", "c_y")}
     background = {"h": kwargs["kwargs_background"]["h"]}
     keep = positions if not layout.move_positions else {}

@@ -1,0 +1,131 @@
+"""What one epoch sees of points and background, against directly drawn images and against each other."""
+
+import numpy as np
+import pytest
+
+from lightcurver_ops.numerics.psf.operators import narrow_from_full
+from lightcurver_ops.numerics.roi import galaxy, render
+from lightcurver_ops.numerics.roi.epoch import Epoch, Layout
+from lightcurver_ops.numerics.roi.normal import back_projected_variance
+from lightcurver_ops.numerics.starlet import starlet
+from lightcurver_ops.simulation.profiles import Psf, draw_galaxy, draw_points, psf_image
+
+N, K = 16, 2
+FINE = N * K
+PSF = Psf(fwhm=3.2, e1=0.05, trefoil=0.05)
+CENTRE = (N - 1) / 2
+
+
+@pytest.mark.parametrize("side", [48, 49])
+def test_points_are_where_and_what_they_are_drawn(side):
+    full = psf_image(PSF.scaled(K), side)
+    at = np.array([[0.3, -1.2], [2.0, 0.7]])
+    images = render.point_images(narrow_from_full(full), at, N, K)[0]
+    for position, image in zip(at, images, strict=True):
+        drawn = draw_points((N, N), CENTRE + position[0], CENTRE + position[1], 1.0, PSF, loss=1e-6)
+        np.testing.assert_allclose(image, drawn, atol=1.5e-3 * drawn.max())
+
+
+@pytest.mark.parametrize("side", [40, 49])
+def test_one_pixel_of_the_background_looks_like_a_point(side):
+    full = psf_image(PSF.scaled(K), side)
+    shift = np.array([0.31, -0.17])
+    operator = render.background_operator(full, shift, N, K)
+    u, v = 18, 13
+    position = (np.array([[u, v]]) - (FINE - 1) / 2) / K + shift
+    point = render.point_images(narrow_from_full(full), position, N, K)[0][0]
+    np.testing.assert_allclose(operator[:, v * FINE + u].reshape(N, N), point, atol=1e-3 * point.max())
+
+
+def test_background_images_are_the_operator_and_its_derivatives():
+    rng = np.random.default_rng(1)
+    full = psf_image(PSF.scaled(K), 40)
+    shift, h = np.array([0.2, -0.4]), rng.random((FINE, FINE))
+
+    def seen(move):
+        return (render.background_operator(full, shift + move, N, K).astype(float) @ h.ravel()).reshape(N, N)
+
+    value, dx, dy = render.background_images(full, shift, h, N, K)
+    np.testing.assert_allclose(value, seen(0), rtol=1e-5)
+    step = 1e-2
+    for derivative, axis in ((dx, 0), (dy, 1)):
+        move = step * np.eye(2)[axis]
+        numeric = (seen(move) - seen(-move)) / (2 * step)
+        np.testing.assert_allclose(derivative, numeric, atol=2e-3 * np.abs(numeric).max())
+
+
+def test_light_around_the_grid_shines_in():
+    full = psf_image(PSF.scaled(K), 40)
+    wide = np.zeros((FINE + 16, FINE + 16))
+    wide[20, 5] = 1.0  # 3 small pixels left of the grid
+    image = render.background_images(full, np.zeros(2), wide, N, K)[0]
+    position = (np.array([[5, 20]]) - (FINE + 15) / 2) / K
+    point = render.point_images(narrow_from_full(full), position, N, K)[0][0]
+    np.testing.assert_allclose(image, point, atol=1e-3 * full.max())
+
+
+def test_rotation_keeps_flux_and_place():
+    h = np.zeros((FINE, FINE))
+    h[19, 24] = 2.0
+    grid = np.arange(FINE) - (FINE - 1) / 2
+    for angle in (0.02, 1.0, np.pi + 0.003):
+        turned = (render.rotation_operator(angle, FINE) @ h.ravel()).reshape(FINE, FINE)
+        assert turned.sum() == pytest.approx(2.0, rel=1e-6)
+        centroid = np.array([(turned.sum(0) @ grid), (turned.sum(1) @ grid)]) / 2.0
+        np.testing.assert_allclose(
+            centroid, render.rotate(np.array([[grid[24], grid[19]]]), angle)[0], atol=1e-5
+        )
+
+
+def test_half_and_quarter_turns_are_permutations():
+    h = np.random.default_rng(0).random((FINE, FINE))
+    half = (render.rotation_operator(np.pi, FINE) @ h.ravel()).reshape(FINE, FINE)
+    np.testing.assert_allclose(half, h[::-1, ::-1], rtol=1e-6)
+    quarter = (render.rotation_operator(np.pi / 2, FINE) @ h.ravel()).reshape(FINE, FINE)
+    np.testing.assert_allclose(quarter, np.rot90(h, -1), rtol=1e-6)
+
+
+def test_high_resolution_sources():
+    image = render.high_resolution_sources(np.array([[1.3, -2.0]]), np.array([5.0]), N, K)
+    grid = (np.arange(FINE) - (FINE - 1) / 2) / K
+    assert image.sum() == pytest.approx(5.0, rel=1e-4)
+    assert image.sum(0) @ grid / 5.0 == pytest.approx(1.3, abs=1e-3)
+    assert image.sum(1) @ grid / 5.0 == pytest.approx(-2.0, abs=1e-3)
+    assert render.high_resolution_sources(np.zeros((0, 2)), np.zeros(0), N, K).shape == (FINE, FINE)
+
+
+def test_starlet_noise_is_that_of_back_projected_draws():
+    rng = np.random.default_rng(3)
+    weight = rng.uniform(0.5, 2.0, (N, N))
+    weight[4:7, 9] = 0.0
+    full = psf_image(PSF.scaled(K), 40)
+    epoch = Epoch(np.zeros((N, N)), weight, full, full, 0.0, np.zeros(2))
+    layout = Layout(N, K, 0, 0.0, False, False, True)
+    operator = render.background_operator(full, np.zeros(2), N, K).astype(float)
+    draws = rng.normal(size=(600, N * N)) * np.sqrt(weight.ravel())
+    coefficients = starlet((draws @ operator).reshape(-1, FINE, FINE))[:, :-1]
+    ratio = coefficients.std(axis=0) / np.sqrt(back_projected_variance(epoch, layout))
+    # At the edge the transform of the whole background sees zeros outside: compare inside.
+    inside = ratio[:3, 8:-8, 8:-8]
+    np.testing.assert_allclose(inside.mean(axis=(1, 2)), 1.0, atol=0.03)
+    np.testing.assert_allclose(inside, 1.0, atol=0.2)
+
+
+def test_galaxy_profile_is_the_drawn_galaxy():
+    full = psf_image(PSF.scaled(K), 64)
+    theta = np.array([100.0, 0.9, -0.5, np.log(4.0), np.log(1.5), 0.1, 0.0])
+    h = galaxy.profile(theta, galaxy.Frame.of(FINE))
+    image = render.background_images(full, np.zeros(2), h, N, K)[0]
+    # e = (1 - q) / (1 + q); the drawn radius is along the major axis, ours the mean of the axes.
+    q = 0.9 / 1.1
+    x, y = CENTRE + 0.45, CENTRE - 0.25
+    drawn = draw_galaxy((N, N), x, y, 100.0, 2.0 / np.sqrt(q), 1.5, q, 0.0, PSF)
+    inner = np.s_[4:12, 4:12]
+    np.testing.assert_allclose(image[inner], drawn[inner], rtol=0.02)
+
+
+def test_galaxy_turns_with_the_scene():
+    theta = np.array([100.0, 3.2, -1.1, np.log(4.0), np.log(1.5), 0.2, 0.1])
+    frame = galaxy.Frame.of(FINE)
+    turned = galaxy.profile(galaxy.turned(theta, np.pi / 2), frame)
+    np.testing.assert_allclose(turned, np.rot90(galaxy.profile(theta, frame), -1), rtol=1e-6, atol=1e-8)

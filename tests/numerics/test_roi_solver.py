@@ -1,0 +1,113 @@
+"""The penalised minimiser and the normal matrix, against their definitions."""
+
+import numpy as np
+import pytest
+
+from lightcurver_ops.numerics.roi.admm import Solver
+from lightcurver_ops.numerics.roi.epoch import Epoch, Layout, Local, linearise
+from lightcurver_ops.numerics.roi.normal import NormalMatrix
+from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
+from lightcurver_ops.simulation.profiles import Psf, psf_image
+
+FINE = 8
+
+
+def test_details_adjoint_and_gram():
+    rng = np.random.default_rng(0)
+    h, c = rng.normal(size=(FINE, FINE)), rng.normal(size=(3, FINE, FINE))
+    assert np.sum(details(h) * c) == pytest.approx(np.sum(h * details_adjoint(c)))
+    scales = np.array([0.5, 2.0, 3.0])
+    direct = np.sum(scales[:, None, None] * details(h) ** 2)
+    assert h.ravel() @ uniform_gram(scales, FINE) @ h.ravel() == pytest.approx(direct)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_solution_cannot_be_improved(positive):
+    """The objective is convex: no step from its minimum, in any direction allowed, lowers it."""
+    rng = np.random.default_rng(1)
+    free = 2
+    factor = rng.normal(size=(100, free + FINE**2)) * np.r_[np.ones(free), np.geomspace(1, 1e-2, FINE**2)]
+    matrix = factor.T @ factor
+    rhs = matrix @ np.abs(rng.normal(size=free + FINE**2)) + rng.normal(size=free + FINE**2)
+    penalty = Penalty(rng.uniform(0.5, 1.0, (3, FINE, FINE)), positive)
+    floor = np.full((FINE, FINE), -0.1)
+
+    def objective(x, r):
+        g = np.concatenate([x, r.ravel()])
+        return 0.5 * g @ matrix @ g - rhs @ g + penalty.value(r)
+
+    solver = Solver(matrix[free:, free:], penalty)
+    x, r, _, converged = solver.solve(
+        matrix[:free, :free],
+        matrix[:free, free:],
+        rhs[:free],
+        rhs[free:],
+        np.zeros((FINE, FINE)),
+        floor,
+        np.eye(free, free + FINE**2),
+        np.full(free, 1e-7),
+        20000,
+    )
+    assert converged
+    assert not positive or np.all(r >= floor - 1e-12)
+    best = objective(x, r)
+    for size in (1e-2, 1e-1, 1.0):
+        for _ in range(300):
+            step = size * rng.normal(size=r.shape) * (rng.random(r.shape) < rng.choice([0.05, 1.0]))
+            moved = np.maximum(r + step, floor) if positive else r + step
+            assert objective(x + size * rng.normal(size=free) * 0.1, moved) > best - 1e-2
+
+
+@pytest.fixture
+def epochs():
+    rng = np.random.default_rng(2)
+    layout = Layout(FINE // 2, 2, 1, 0.3, True, True, True)
+    made = []
+    for fwhm, angle in ((2.0, 0.0), (3.0, 0.5)):
+        full = psf_image(Psf(fwhm=fwhm).scaled(2), 12)
+        weight = rng.uniform(0.5, 1.0, (4, 4))
+        made.append(Epoch(rng.normal(5, 1, (4, 4)), weight, full, full, angle, np.zeros(2)))
+    return layout, made
+
+
+def test_normal_matrix_is_the_curvature_with_the_epochs_unknowns_at_their_best(epochs):
+    layout, (epoch, _) = epochs
+    rng = np.random.default_rng(3)
+    h, c = rng.random((FINE, FINE)), np.array([[0.4, -0.2]])
+    local = Local(np.array([8.0]), np.array([0.1, 0.0]), 0.2)
+    linear = linearise(epoch, local, c, h, layout)
+
+    # The same by brute force: the Jacobian of all unknowns from finite differences, then a Schur complement.
+    def residual(p):
+        moved = local.moved_by(p[:4], layout)
+        changed = linearise(epoch, moved, c + p[4:6], h + p[6:].reshape(h.shape), layout)
+        prior = (epoch.translation - moved.translation) / layout.translation_sigma
+        return np.concatenate([((epoch.data - changed.model) * np.sqrt(epoch.weight)).ravel(), prior])
+
+    size = 6 + FINE**2
+    jacobian = np.array([(residual(1e-4 * e) - residual(-1e-4 * e)) / 2e-4 for e in np.eye(size)]).T
+    full = jacobian.T @ jacobian
+    schur = full[4:, 4:] - full[4:, :4] @ np.linalg.solve(full[:4, :4], full[:4, 4:])
+    made = linear.projected.T.astype(float) @ linear.projected
+    np.testing.assert_allclose(made, schur, atol=2e-3 * np.abs(schur).max())
+    gradient = -jacobian.T @ residual(np.zeros(size))
+    reduced = gradient[4:] - full[4:, :4] @ np.linalg.solve(full[:4, :4], gradient[:4])
+    np.testing.assert_allclose(linear.rhs(), reduced, atol=2e-3 * np.abs(reduced).max())
+
+
+def test_an_epoch_taken_out_leaves_what_was(epochs):
+    layout, (first, second) = epochs
+    at = np.concatenate([[0.3, 0.1], np.full(FINE**2, 0.2)])
+    h, c = at[2:].reshape(FINE, FINE), at[None, :2]
+    one = linearise(first, Local(np.array([4.0]), np.zeros(2), 0.0), c, h, layout)
+    other = linearise(second, Local(np.array([6.0]), np.zeros(2), 0.0), c, h, layout)
+    kept, both = NormalMatrix.empty(layout), NormalMatrix.empty(layout)
+    kept.add(first, one, at, layout)
+    both.add(first, one, at, layout)
+    both.add(second, other, at, layout)
+    assert both.epochs == 2
+    assert not np.allclose(both.matrix, kept.matrix)
+    both.subtract(second, other, at, layout)
+    assert both.epochs == 1
+    for name in ("matrix", "rhs", "flux_response", "flux_weight", "starlet_variance"):
+        np.testing.assert_allclose(getattr(both, name), getattr(kept, name), atol=1e-9)
