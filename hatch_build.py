@@ -8,4 +8,6 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 class RequirementsHook(MetadataHookInterface):
     def update(self, metadata: dict) -> None:
         lines = (Path(self.root) / "requirements.in").read_text().splitlines()
-        metadata["dependencies"] = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+        metadata["dependencies"] = [
+            line for line in map(str.strip, lines) if line and not line.startswith("#")
+        ]

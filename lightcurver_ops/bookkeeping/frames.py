@@ -60,7 +60,7 @@ def update_frame(connection: sa.Connection, frame_id: int, **values: Any) -> Non
 
 def eliminate(connection: sa.Connection, frame_ids: Iterable[int], comment: str, by: str) -> int:
     """Take frames out of all further stages; a decision of a user is not overwritten by a stage."""
-    condition = frames.c.id.in_(list(frame_ids))
+    condition: sa.ColumnElement[bool] = frames.c.id.in_(list(frame_ids))
     if not by.startswith(USER):
         condition &= ~(frames.c.eliminated & frames.c.eliminated_by.startswith(USER))
     result = connection.execute(

@@ -174,7 +174,7 @@ def _plate_solving(lens: LensConfig) -> list[str]:
         return []
     if shutil.which("solve-field") is None:
         return [
-            "plate_solving.strategy: plate_solve needs the program solve-field (Debian: apt install astrometry.net), or "
+            "plate_solving.strategy: plate_solve needs solve-field (Debian: apt install astrometry.net), or "
             "a key of a hosted solver (astrometry_net_api_key_file); or use strategy: alternate_gaia_solve"
         ]
     return []

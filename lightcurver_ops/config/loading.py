@@ -95,8 +95,8 @@ def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _drop_empty_groups(content: dict[str, Any]) -> None:
     """``psf:`` with nothing but comments below it means the defaults."""
-    for name, field in LensConfig.model_fields.items():
-        if content.get(name, "") is None and isinstance(field.default, BaseModel):
+    for name, group in LensConfig.model_fields.items():
+        if content.get(name, "") is None and isinstance(group.default, BaseModel):
             del content[name]
 
 

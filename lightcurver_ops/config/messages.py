@@ -36,11 +36,12 @@ def _path_in_file(location: KeyPath, content: Any) -> KeyPath:
     """The part of pydantic's location that names keys of the file (unions add names of their own)."""
     path: list[str | int] = []
     for part in location:
-        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int) and part < len(content)):
-            content = content[part]
-        else:
-            continue
-        path.append(part)
+        known: Any = content if isinstance(content, dict) else {}
+        if isinstance(content, list):
+            known = dict(enumerate(content))
+        if part in known:
+            content = known[part]
+            path.append(part)
     return tuple(path)
 
 

@@ -54,7 +54,9 @@ def compare(truth: Truth, filter_name: str, epochs: Mapping[str, ArrayLike]) -> 
     nearest = np.abs(mjd[:, None] - np.asarray(rows["mjd"])[None, :])
     index = nearest.argmin(axis=1)
     if len(mjd) and nearest.min(axis=1).max() > 1e-5:
-        raise ValueError(f"an epoch at MJD {mjd[nearest.min(axis=1).argmax()]:.5f} is not in the simulated season")
+        raise ValueError(
+            f"an epoch at MJD {mjd[nearest.min(axis=1).argmax()]:.5f} is not in the simulated season"
+        )
     used = rows[index]
     bound = expected_flux_errors(truth.roi(files=list(used["file"])))
     result = []
@@ -82,7 +84,10 @@ def compare(truth: Truth, filter_name: str, epochs: Mapping[str, ArrayLike]) -> 
 
 def as_text(comparisons: list[Comparison]) -> str:
     """A table for people."""
-    lines = ["image   true mag   epochs   bias    RMS   scatter   photon limit   residual/error", " " * 27 + "mmag"]
+    lines = [
+        "image   true mag   epochs   bias    RMS   scatter   photon limit   residual/error",
+        " " * 27 + "mmag",
+    ]
     lines += [
         f"{one.label:<7} {one.magnitude:8.2f} {one.n_epochs:8d} {one.bias:+6.1f} {one.rms:6.1f} {one.scatter:9.1f} "
         f"{one.photon_limit:14.1f} {one.pull:16.2f}"

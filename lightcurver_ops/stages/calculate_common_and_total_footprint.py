@@ -73,6 +73,10 @@ class CalculateCommonAndTotalFootprint(Stage):
             ledger.upsert(connection, combined_footprint, [row])
 
         run.done(WHOLE_LENS, inputs_hash, write)
+        if self.config.compute.diagnostics:
+            from lightcurver_ops.stages.figures import draw_footprints
+
+            draw_footprints(self.lens, with_stars=False)
 
     def _frames(self, connection: sa.Connection) -> list[sa.Row]:
         return [

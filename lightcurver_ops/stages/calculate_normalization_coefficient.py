@@ -124,6 +124,7 @@ class CalculateNormalizationCoefficient(Stage):
 
     def _plot(self, filter_name: str, table: FluxTable, result: Any, selection: str) -> None:
         from lightcurver_ops.diagnostics.normalization import plot_normalization
+        from lightcurver_ops.stages.figures import draw_stars
 
         with reading(self.lens.engine) as connection:
             names = {
@@ -139,6 +140,7 @@ class CalculateNormalizationCoefficient(Stage):
             coefficient_uncertainty=result.coefficient_uncertainty,
             scatter=result.star_scatter,
         )
+        draw_stars(self.lens, table.frames, table.star_ids, selection)
 
     def _save(
         self, filter_name: str, table: FluxTable, result: Any, selection: str, inputs_hash: str, run: Run

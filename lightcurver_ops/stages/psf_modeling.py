@@ -11,10 +11,10 @@ from lightcurver_ops.bookkeeping import ledger, stars
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import PSFs
 from lightcurver_ops.errors import BadFrame
-from lightcurver_ops.stages.base import Run, Stage
+from lightcurver_ops.stages.base import Lens, Run, Stage
 from lightcurver_ops.stages.reference_stars import frames_with, stars_per_frame
-from lightcurver_ops.stages.stamp_extraction import ROI, StampExtraction
-from lightcurver_ops.stages.stamps import read_stamps
+from lightcurver_ops.stages.stamp_extraction import ROI, StampExtraction, index_regions
+from lightcurver_ops.stages.stamps import StampStack, read_stamps
 
 
 class PsfModeling(Stage):
@@ -46,8 +46,11 @@ class PsfModeling(Stage):
         assert selection is not None
         n_slots = max((len(names) for names in chosen.values()), default=0)
         batch = self.config.compute.psf_batch
-        for start in range(0, len(rows), batch):
-            self._make_batch(rows[start : start + batch], chosen, n_slots, selection, units, run)
+        try:
+            for start in range(0, len(rows), batch):
+                self._make_batch(rows[start : start + batch], chosen, n_slots, selection, units, run)
+        finally:
+            index_regions(self.lens)
 
     def _make_batch(
         self,
@@ -88,25 +91,15 @@ class PsfModeling(Stage):
             subsampling=settings.subsampling_factor,
             solver=settings.solver,
             field_distortion=settings.field_distortion,
-            stamp_coordinates=self._field_coordinates(ready, stack) if settings.field_distortion else None,
+            stamp_coordinates=field_coordinates(self.lens, ready, stack)
+            if settings.field_distortion
+            else None,
             n_iter_analytic=settings.n_iter_analytic,
             n_iter_pixels=settings.n_iter_pixels,
             fwhm_guess=np.array([row.seeing_pixels for row in ready]),
         )
         for f, row in enumerate(ready):
             self._save(f, row, fits, stack, chosen[row.id], selection, units[row.image_relpath], run)
-
-    def _field_coordinates(self, rows: list[sa.Row], stack: Any) -> np.ndarray:
-        """[F, S, 2] stars from the ROI, where the PSF is wanted, in units of half the frame's longer side."""
-        roi = read_stamps(
-            self.lens.workdir,
-            [row.image_relpath for row in rows],
-            [[ROI]] * len(rows),
-            self.config.cutouts.stamp_size_ROI,
-            1,
-        )
-        half = np.array([max(row.width, row.height) / 2 for row in rows])
-        return np.nan_to_num((stack.centre - (roi.centre + roi.expected)) / half[:, None, None])
 
     def _save(
         self,
@@ -129,7 +122,7 @@ class PsfModeling(Stage):
         relpath = psf_relpath(unit)
         used = [star.name for star, is_used in zip(chosen, fits.used[f], strict=False) if is_used]
         psf_ref = "psf_" + "_".join(used)
-        psf = region_files.FramePsf(fits.narrow_psf[f], fits.full_psf[f])
+        psf = region_files.FramePsf(fits.narrow_psf[f], fits.full_psf[f], fits.distortion[f])
         region_files.write_psf(self.lens.workdir / relpath, psf_ref, psf)
         if self.config.compute.diagnostics:
             from lightcurver_ops.diagnostics.psf import plot_psf
@@ -173,6 +166,14 @@ class PsfModeling(Stage):
             )
 
         return write
+
+
+def field_coordinates(lens: Lens, rows: list[sa.Row], stack: StampStack) -> np.ndarray:
+    """[F, S, 2] stars from the ROI, where the PSF is wanted, in units of half the frame's longer side."""
+    units, size = [row.image_relpath for row in rows], lens.config.cutouts.stamp_size_ROI
+    roi = read_stamps(lens.workdir, units, [[ROI]] * len(rows), size, 1)
+    half = np.array([max(row.width, row.height) / 2 for row in rows])
+    return np.nan_to_num((stack.centre - (roi.centre + roi.expected)) / half[:, None, None])
 
 
 def compilation_cache() -> Path:

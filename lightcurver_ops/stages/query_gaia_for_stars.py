@@ -70,6 +70,10 @@ class QueryGaiaForStars(Stage):
                 stars.save_stars_in_frame(connection, frame_id, selection, inside)
 
             run.done(unit, inputs_hash, write)
+        if self.config.compute.diagnostics:
+            from lightcurver_ops.stages.figures import draw_footprints
+
+            draw_footprints(self.lens, with_stars=True)
 
     def _identifier(self, connection: sa.Connection) -> str:
         """Of the selection: everything that decides which stars are in it and what they are called."""

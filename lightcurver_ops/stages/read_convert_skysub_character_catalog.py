@@ -113,7 +113,8 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             if row[key] != getattr(twin, key):
                 (self.lens.workdir / row[key]).unlink(missing_ok=True)
         error = BadFrame(
-            f"{path}: the same exposure as {twin.original_image_path} (equal pixels under another name); it is used once"
+            f"{path}: the same exposure as {twin.original_image_path} (equal pixels under another name); "
+            "it is used once"
         )
         run.quarantine(path, inputs_hash, error)
         return True

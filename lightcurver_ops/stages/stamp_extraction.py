@@ -10,7 +10,7 @@ from lightcurver_ops.bookkeeping import frames, ledger, stars
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame
-from lightcurver_ops.stages.base import WHOLE_LENS, Run, Stage
+from lightcurver_ops.stages.base import WHOLE_LENS, Lens, Run, Stage
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.query_gaia_for_stars import QueryGaiaForStars
 
@@ -80,9 +80,16 @@ class StampExtraction(Stage):
                 else:
                     run.fail(task.unit, units[task.unit], outcome.error)
         finally:
-            with reading(self.lens.engine) as connection:
-                done = ledger.done_hashes(connection, self.lens.name, self.name)
-            region_files.rebuild_index(self.lens.workdir, [Path(unit).stem for unit in done])
+            index_regions(self.lens)
+
+
+def index_regions(lens: Lens) -> None:
+    """Make <workdir>/regions.h5 anew: links to the cutouts and PSFs of every frame that has them."""
+    from lightcurver_ops.storage.regions import rebuild_index
+
+    with reading(lens.engine) as connection:
+        done = ledger.done_hashes(connection, lens.name, StampExtraction.name)
+    rebuild_index(lens.workdir, sorted(Path(unit).stem for unit in done))
 
 
 def extract_stamps(task: StampTask) -> None:

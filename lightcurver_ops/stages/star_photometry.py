@@ -10,9 +10,9 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import star_flux_in_frame
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Run, Stage
-from lightcurver_ops.stages.psf_modeling import PsfModeling, read_psf_of
+from lightcurver_ops.stages.psf_modeling import PsfModeling, field_coordinates, read_psf_of
 from lightcurver_ops.stages.reference_stars import frames_with
-from lightcurver_ops.stages.stamps import read_stamps
+from lightcurver_ops.stages.stamps import StampStack, read_stamps
 
 _BATCH = 64  # frames in memory at a time
 
@@ -76,7 +76,7 @@ class StarPhotometry(Stage):
             for s, star in enumerate(present[row.id]):
                 if (star, row.id) in backgrounds:
                     stack.data[f, s] -= backgrounds[star, row.id]
-        psf = np.array([read_psf_of(self.lens.workdir, psfs[row.id]).full for row in rows])
+        psf = self._psfs(rows, stack, psfs)
         fluxes = fit_star_fluxes(
             stack.data,
             stack.noise,
@@ -87,6 +87,17 @@ class StarPhotometry(Stage):
         )
         for f, row in enumerate(rows):
             self._save(f, row, present[row.id], fluxes, stack, selection, units[row.image_relpath], run)
+
+    def _psfs(self, rows: list[sa.Row], stack: StampStack, psfs: dict[int, sa.Row]) -> np.ndarray:
+        """[F, N, N], or [F, S, N, N] where the PSF changes over the field."""
+        stored = [read_psf_of(self.lens.workdir, psfs[row.id]) for row in rows]
+        distortion = np.array([psf.distortion for psf in stored])
+        if not distortion.any():
+            return np.array([psf.full for psf in stored])
+        from lightcurver_ops.numerics.psf.distortion import full_psfs_at
+
+        narrow = np.array([psf.narrow for psf in stored])
+        return full_psfs_at(narrow, distortion, field_coordinates(self.lens, rows, stack))
 
     def _save(
         self,

@@ -212,7 +212,9 @@ def _checked(
         raise BadFrame(f"{path}: all {data.size} pixels are NaN or blank, expected an image")
     low, high = float(finite.min()), float(finite.max())
     if saturation_adu is not None and low >= saturation_adu:
-        raise BadFrame(f"{path}: every pixel is saturated (at or above {saturation_adu:g} ADU), expected an image")
+        raise BadFrame(
+            f"{path}: every pixel is saturated (at or above {saturation_adu:g} ADU), expected an image"
+        )
     if low == high:
         raise BadFrame(
             f"{path}: all pixels have the same value {low:g}: no exposure (shutter or camera), expected an image"

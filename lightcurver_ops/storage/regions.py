@@ -6,7 +6,7 @@ A frame has its own `regions/<stem>.h5` and `psfs/<stem>.h5`, so that tasks can 
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -19,7 +19,7 @@ from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
 ROI = "ROI"
 _CUTOUT_KINDS = ("data", "noisemap", "cosmicsmask", "wcs", "image_pixel_coordinates", "frame_shape")
-_PSF_KINDS = ("narrow_psf", "full_psf")
+_PSF_KINDS = ("narrow_psf", "full_psf", "distortion")
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,15 @@ class CutoutStack:
 
 @dataclass(frozen=True)
 class FramePsf:
-    """PSF of a frame on the grid of subsampled pixels: narrow and full, [N, N], each of sum 1."""
+    """PSF of a frame at the ROI, on the grid of subsampled pixels.
+
+    narrow, full: [N, N], the sum of full is the fraction of the flux of a star inside it; distortion: how the PSF changes
+    over the field (see numerics.psf.distortion), all 0 where it does not.
+    """
 
     narrow: NDArray[np.float64]
     full: NDArray[np.float64]
+    distortion: NDArray[np.float64] = field(default_factory=lambda: np.zeros(6))
 
 
 def regions_path(workdir: str | Path, stem: str) -> Path:
@@ -158,7 +163,7 @@ def write_psf(path: str | Path, psf_ref: str, psf: FramePsf) -> None:
 
     def fill(file: h5py.File) -> None:
         for ref, one in kept.items():
-            for kind, pixels in zip(_PSF_KINDS, (one.narrow, one.full), strict=True):
+            for kind, pixels in zip(_PSF_KINDS, (one.narrow, one.full, one.distortion), strict=True):
                 file[f"{kind}/{ref}"] = np.asarray(pixels, dtype=np.float64)
 
     write_hdf5(path, fill)

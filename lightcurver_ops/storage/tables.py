@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,13 +34,18 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
         ValueError: columns of different length.
         TemporaryFailure, ConfigurationError: as `atomic_path`.
     """
-    arrays = [np.asarray(column) for column in columns.values()]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    write_csv(text, columns)
+    write_bytes(path, text.getvalue().encode())
+
+
+def write_csv(file: TextIO, columns: Mapping[str, ArrayLike]) -> None:
+    """As `write_table`, into an open file."""
+    arrays = [np.asarray(column) for column in columns.values()]
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     # tolist: Python's own numbers print in the shortest form that reads back to the same value.
     writer.writerows(zip(*(array.tolist() for array in arrays), strict=True))
-    write_bytes(path, text.getvalue().encode())
 
 
 def read_table(path: str | Path) -> dict[str, NDArray]:

@@ -29,9 +29,14 @@ def test_sqlite_settings(tmp_path):
 
 def test_a_failed_transaction_leaves_nothing(engine):
     schema.upgrade(engine)
-    with pytest.raises(ZeroDivisionError), writing(engine) as connection:
-        connection.execute(sa.insert(lenses).values(**LENS))
-        _ = 1 / 0
+
+    def fail_after_insert():
+        with writing(engine) as connection:
+            connection.execute(sa.insert(lenses).values(**LENS))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_insert()
     with reading(engine) as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(lenses)).scalar() == 0
 
@@ -65,7 +70,7 @@ def test_a_server_that_does_not_answer_may_answer_later_and_the_password_stays_s
 def test_a_database_without_schema_says_what_to_do(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite3'}")
     with (
-        pytest.raises(ConfigurationError, match="no up-to-date schema.*lcops run"),
+        pytest.raises(ConfigurationError, match=r"no up-to-date schema.*lcops run"),
         reading(engine) as connection,
     ):
         connection.execute(sa.select(lenses))

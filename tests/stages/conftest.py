@@ -32,7 +32,11 @@ SMALL = SeasonOptions(
 )
 
 FAST = {
-    "cutouts": {"stamp_size_stars": 16, "stamp_size_ROI": 16, "saturation_level": SMALL.detector.saturation_adu},
+    "cutouts": {
+        "stamp_size_stars": 16,
+        "stamp_size_ROI": 16,
+        "saturation_level": SMALL.detector.saturation_adu,
+    },
     "stars": {"stars_to_use_psf": 5, "stars_to_use_norm": 8},
     "compute": {"processes": 1, "diagnostics": False},
 }

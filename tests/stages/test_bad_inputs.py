@@ -70,7 +70,9 @@ def test_an_image_of_another_shape_is_pointed_out(season):
     make(season, "other_shape")
     lens = season.lens()
     results = run_pipeline(lens, last=stage_number(IMPORT))
-    assert "1 frames are not 200 x 200 px as the others: frames/other_shape.fits" in results[1].report.summary()
+    assert (
+        "1 frames are not 200 x 200 px as the others: frames/other_shape.fits" in results[1].report.summary()
+    )
     lens.close()
 
 
@@ -124,7 +126,9 @@ def test_too_few_frames_solved_is_a_gate_that_stays_shut(season):
 def test_too_few_stars(season):
     season.configure(stars={"min_gmag": 17.0, "max_gmag": 17.2, "min_number_stars": 12})
     lens = season.lens()
-    with pytest.raises(QualityGate, match=r"too few reference stars: \d+ of \d+ stars remain .*min_gmag removed"):
+    with pytest.raises(
+        QualityGate, match=r"too few reference stars: \d+ of \d+ stars remain .*min_gmag removed"
+    ):
         run_pipeline(lens)
     lens.close()
 
@@ -135,7 +139,9 @@ def test_a_catalogue_without_the_needed_columns(season):
     table.remove_column("phot_g_mean_mag")
     table.write(path, overwrite=True)
     lens = season.lens()
-    with pytest.raises(ConfigurationError, match=r"catalogue.ecsv.* lacks the column.* phot_g_mean_mag; it has source_id"):
+    with pytest.raises(
+        ConfigurationError, match=r"catalogue.ecsv.* lacks the column.* phot_g_mean_mag; it has source_id"
+    ):
         run_pipeline(lens)
     lens.close()
 
@@ -146,7 +152,9 @@ def test_a_cut_on_a_column_that_the_catalogue_lacks(season):
     table.remove_column("astrometric_excess_noise")
     table.write(path, overwrite=True)
     lens = season.lens()
-    with pytest.raises(ConfigurationError, match="max_astrometric_excess_noise is 3.0, but the catalogue has no column"):
+    with pytest.raises(
+        ConfigurationError, match=r"max_astrometric_excess_noise is 3.0, but the catalogue has no column"
+    ):
         run_pipeline(lens)
     lens.close()
 
@@ -155,7 +163,7 @@ def test_an_unwritable_workdir(season):
     (season.directory / "occupied").write_text("a file")
     season.configure(workdir="./occupied/work")
     lens = season.lens()
-    with pytest.raises(ConfigurationError, match="occupied/work.*cannot be made"):
+    with pytest.raises(ConfigurationError, match=r"occupied/work.*cannot be made"):
         run_pipeline(lens)
 
 

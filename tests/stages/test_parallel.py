@@ -41,7 +41,9 @@ def test_errors_stay_with_their_task(processes):
     assert str(outcomes[2][1].error) == "ZeroDivisionError: division by zero"
 
 
-@pytest.mark.parametrize(("kind", "error"), [("configuration", ConfigurationError), ("memory", TemporaryFailure)])
+@pytest.mark.parametrize(
+    ("kind", "error"), [("configuration", ConfigurationError), ("memory", TemporaryFailure)]
+)
 def test_what_all_would_meet_ends_the_stage(kind, error):
     with pytest.raises(error):
         list(map_tasks(work, [("good", 1), (kind, 0), ("good", 2)], 2))

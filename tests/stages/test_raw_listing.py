@@ -43,7 +43,9 @@ def test_empty_and_missing_directories(tmp_path):
     with pytest.raises(ConfigurationError, match=r"no file matches '\*.fit\*' in .*; check the directories"):
         list_raw_files(raw)
     assert list_raw_files(raw, may_be_empty=True) == []
-    with pytest.raises(ConfigurationError, match="is not a directory; name the one that holds the raw frames"):
+    with pytest.raises(
+        ConfigurationError, match="is not a directory; name the one that holds the raw frames"
+    ):
         list_raw_files(Raw(raw_dirs=[str(tmp_path / "none")]))
 
 

@@ -1,0 +1,96 @@
+"""Figures that gather several frames: footprints, reference stars. What to draw comes from the bookkeeping."""
+
+import json
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping import frames, photometry, stars
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.stages.base import Lens
+from lightcurver_ops.stages.calculate_common_and_total_footprint import BAD_POINTING, combined_footprint_of
+from lightcurver_ops.stages.psf_modeling import read_psf_of
+from lightcurver_ops.stages.stamps import read_stamps
+
+
+def draw_footprints(lens: Lens, with_stars: bool) -> None:
+    """diagnostics/footprints.png, or footprints_with_stars.png."""
+    from lightcurver_ops.astrometry.footprints import polygon_from_text
+    from lightcurver_ops.diagnostics.footprints import plot_footprints
+
+    with reading(lens.engine) as connection:
+        combined = combined_footprint_of(connection, lens.name)
+        rows = [row for row in frames.all_frames(connection, lens.name) if row.plate_solved]
+        known = frames.footprints_of(connection, lens.name)
+        selection = stars.current_selection(connection, lens.name)
+        chosen = stars.stars_of(connection, lens.name, selection) if selection and with_stars else []
+    if combined is None or not rows:
+        return
+    marks = None
+    if chosen:
+        marks = (
+            np.array([star.ra for star in chosen]),
+            np.array([star.dec for star in chosen]),
+            [star.name for star in chosen],
+        )
+    plot_footprints(
+        lens.workdir / f"diagnostics/footprints{'_with_stars' if with_stars else ''}.png",
+        polygons=[polygon_from_text(known[row.id].polygon) for row in rows],
+        common=json.loads(combined.common),
+        largest=json.loads(combined.largest),
+        roi=(lens.config.roi.ra, lens.config.roi.dec),
+        stars=marks,
+        bad=[row.comment == BAD_POINTING for row in rows],
+        title=f"{lens.name}: {len(rows)} frames",
+    )
+
+
+def draw_stars(lens: Lens, rows: list[sa.Row], star_ids: list[str], selection: str) -> None:
+    """diagnostics/stars/<name>.png of each star of the normalization: its stamps, residuals, chi2 and fluxes."""
+    from lightcurver_ops.diagnostics.roi import stack_mean, stack_residuals
+    from lightcurver_ops.diagnostics.stars import plot_star
+
+    with reading(lens.engine) as connection:
+        names = {star.gaia_id: star.name for star in stars.stars_of(connection, lens.name, selection)}
+        psfs = photometry.psfs_of(connection, lens.name, selection)
+        measured: dict[str, dict[int, Any]] = {}
+        for flux in photometry.fluxes_of(connection, lens.name, selection):
+            measured.setdefault(flux.star_gaia_id, {})[flux.frame_id] = flux
+    narrow = {row.id: read_psf_of(lens.workdir, psfs[row.id]).narrow for row in rows}
+    for star in star_ids:
+        having = [row for row in rows if row.id in measured.get(star, {})]
+        if not having:
+            continue
+        fluxes = [measured[star][row.id] for row in having]
+        units = [row.image_relpath for row in having]
+        stack = read_stamps(
+            lens.workdir, units, [[star]] * len(units), lens.config.cutouts.stamp_size_stars, 1
+        )
+        models = np.array(
+            [
+                _star_image(narrow[row.id], flux, stack.centre[e, 0], stack.data.shape[-1], psfs[row.id])
+                for e, (row, flux) in enumerate(zip(having, fluxes, strict=True))
+            ]
+        )
+        good = stack.good[:, 0]
+        residuals = np.where(good, (stack.data[:, 0] - models) / stack.noise[:, 0], np.nan)
+        plot_star(
+            lens.workdir / f"diagnostics/stars/{names[star]}.png",
+            title=f"star {names[star]} ({star}), {len(having)} frames",
+            stack=stack_mean(stack.data[:, 0], good),
+            residual_stack=stack_residuals(residuals, good),
+            chi2=np.array([flux.chi2 for flux in fluxes]),
+            flux=np.array([flux.flux for flux in fluxes]),
+            flux_uncertainty=np.array([flux.flux_uncertainty for flux in fluxes]),
+            mjd=np.array([row.mjd for row in having]),
+        )
+
+
+def _star_image(narrow: np.ndarray, flux: Any, centre: np.ndarray, size: int, psf: sa.Row) -> np.ndarray:
+    from lightcurver_ops.numerics.psf.operators import star_operator
+
+    k = psf.subsampling_factor
+    across, _ = star_operator(flux.x - centre[0], size, k)
+    along, _ = star_operator(flux.y - centre[1], size, k)
+    return flux.flux * k**2 * along @ narrow @ across.T
