@@ -91,8 +91,11 @@ def run_pipeline(
     Raises:
         LightcurverError: of the first stage that cannot go on.
     """
+    from lightcurver_ops.storage.atomic import sweep_temporaries
+
     options = options or RunOptions()
     ensure_initialized(lens)
+    sweep_temporaries(lens.workdir)  # what killed processes left half-written
     if redo is not None:
         _forget(lens, redo, options)
     results = []

@@ -57,7 +57,7 @@ class CutoutStack:
 class FramePsf:
     """PSF of a frame at the ROI, on the grid of subsampled pixels.
 
-    narrow, full: [N, N], the sum of full is the fraction of the flux of a star inside it; distortion: how the PSF changes
+    narrow, full: [N, N], the sum of full is the fraction of the flux of a star inside; distortion: how the PSF changes
     over the field (see numerics.psf.distortion), all 0 where it does not.
     """
 
