@@ -46,6 +46,7 @@ def test_solution_cannot_be_improved(positive):
         floor,
         np.eye(free, free + FINE**2),
         np.full(free, 1e-7),
+        1e-2,
         20000,
     )
     assert converged

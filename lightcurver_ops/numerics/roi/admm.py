@@ -17,7 +17,6 @@ RELAXATION = 1.7
 RHO = 1.0  # in units of the noise: coefficients are scaled by the penalty's weights
 CHECK_EVERY = 10
 QUIET = 3  # checks in a row without movement
-LOSS_TOLERANCE = 0.01  # in half a chi2
 
 
 class Solver:
@@ -34,20 +33,24 @@ class Solver:
     def __init__(self, matrix: Array, penalty: Penalty, warm: "Solver | None" = None):
         self.matrix = matrix
         self.penalty = penalty
-        self.scale = np.maximum(penalty.weight.mean(axis=(1, 2)), 1e-30)[:, None, None]
-        self.pixel_scale = float(self.scale.max())
-        system = matrix + RHO * uniform_gram(self.scale.ravel() ** 2, penalty.weight.shape[-1])
+        shape = penalty.weight.shape
+        if warm is None:
+            self.scale = np.maximum(penalty.weight.mean(axis=(1, 2)), 1e-30)[:, None, None]
+            self.pixel_scale = float(self.scale.max())
+            self.gram = RHO * uniform_gram(self.scale.ravel() ** 2, shape[-1])
+            self.z, self.uz = np.zeros(shape), np.zeros(shape)
+            self.v, self.uv = np.zeros(shape[1:]), np.zeros(shape[1:])
+        else:
+            self.scale, self.pixel_scale, self.gram = warm.scale, warm.pixel_scale, warm.gram
+            self.z, self.uz, self.v, self.uv = warm.z, warm.uz, warm.v, warm.uv
+        # LAPACK sees the transpose: the lower triangle of ours is its upper one, and no copy is made.
+        system = (matrix + self.gram).T
         system[np.diag_indices_from(system)] += RHO * self.pixel_scale**2
         factor = linalg.lapack.dpotrf(system, lower=0, overwrite_a=1)[0]
-        self.inverse = np.triu(linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0])
-        self.inverse += np.triu(self.inverse, 1).T
-        shape = penalty.weight.shape
-        self.z, self.uz = np.zeros(shape), np.zeros(shape)
-        self.v, self.uv = np.zeros(shape[1:]), np.zeros(shape[1:])
-        if warm is not None:
-            ratio, pixel_ratio = self.scale / warm.scale, self.pixel_scale / warm.pixel_scale
-            self.z, self.uz = warm.z * ratio, warm.uz / ratio
-            self.v, self.uv = warm.v * pixel_ratio, warm.uv / pixel_ratio
+        inverse = linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0]
+        lower = np.tril_indices_from(inverse, -1)
+        inverse[lower] = inverse.T[lower]
+        self.inverse = inverse
 
     def solve(
         self,
@@ -59,6 +62,7 @@ class Solver:
         floor: Array,
         probe: Array,
         tolerance: Array,
+        loss_tolerance: float,
         max_iterations: int,
     ) -> tuple[Array, Array, int, bool]:
         """The minimum.
@@ -72,6 +76,7 @@ class Solver:
             floor: [N, N] least values of r, where the penalty says so.
             probe: [Q, X + N^2] linear functions of (x, r) that must have converged.
             tolerance: [Q] how little they may still move in `CHECK_EVERY` iterations.
+            loss_tolerance: the same for half the chi2 plus penalty.
             max_iterations: given up beyond.
 
         Returns:
@@ -90,7 +95,7 @@ class Solver:
             return x, float(half - structure @ rhs) + self.penalty.value(structure.reshape(shape))
 
         last, quiet, iteration = np.full(len(probe), np.inf), 0, 0
-        limit, last_value = settled(start.ravel())[1] + LOSS_TOLERANCE, np.inf
+        limit, last_value = settled(start.ravel())[1] + loss_tolerance, np.inf
         while iteration < max_iterations and quiet < QUIET:
             iteration += 1
             pull = details_adjoint(self.scale * (self.z - self.uz)) + self.pixel_scale * (self.v - self.uv)
@@ -107,7 +112,7 @@ class Solver:
                 structure = self.v.ravel() / self.pixel_scale
                 x, value = settled(structure)
                 now = probe[:, : x.size] @ x + probe[:, x.size :] @ structure
-                still = np.all(np.abs(now - last) < tolerance) and abs(value - last_value) < LOSS_TOLERANCE
+                still = np.all(np.abs(now - last) < tolerance) and abs(value - last_value) < loss_tolerance
                 quiet = quiet + 1 if still and value < limit else 0
                 last, last_value = now, value
         structure = self.v / self.pixel_scale

@@ -22,7 +22,8 @@ Array = NDArray[np.float64]
 
 POINT_STEPS = 40
 LARGEST_STEP = 0.5  # data pixels, of a position or a translation in one iteration
-RELINEARISE = 0.05  # data pixels moved since the normal matrix was made
+RELINEARISE = 0.1  # data pixels moved since the normal matrix was made
+COARSEST_TOLERANCE = 0.03  # of a flux's uncertainty, in the inner iterations
 LOSS_TOLERANCE = 0.1  # of the loss, half a chi2, between outer iterations
 HOLD = 0.05  # data pixels: sigma that keeps the positions near their start until the background is known
 
@@ -166,7 +167,8 @@ def everything(problem: Problem, state: State) -> Outcome:
     largest, inner_converged = np.inf, True
     nothing = np.zeros(moved + layout.fine**2)
     for outer in range(options.max_relinearisations + 1):
-        rebuild = solver is None or _distance(anchor, state) > RELINEARISE
+        # The first matrix was made without the galaxy in the derivatives.
+        rebuild = outer < 2 or _distance(anchor, state) > RELINEARISE
         if rebuild:
             normal, anchor = NormalMatrix.empty(layout), state
         at = scene.absolute(state.scene, moved)
@@ -202,11 +204,20 @@ def everything(problem: Problem, state: State) -> Outcome:
             state = State(found, state.locals)
             rows = scene.unpenalised(found, moved)
             responses = [np.zeros((r.shape[0], len(rows))) for r in responses]
-        tolerance = (
-            0.1 * options.flux_tolerance * np.sqrt(normal.epochs / np.maximum(normal.flux_weight, 1e-300))
-        )
+        # While the fluxes still move, the inner problem need not be solved better than that.
+        unsettled = largest if outer else np.inf
+        precise = min(max(0.1 * options.flux_tolerance, 0.01 * unsettled), COARSEST_TOLERANCE)
+        tolerance = precise * np.sqrt(normal.epochs / np.maximum(normal.flux_weight, 1e-300))
         common, step, iterations, inner_converged = scene.step(
-            normal, rhs, state.scene, prior, moved, solver, tolerance, options.max_iterations
+            normal,
+            rhs,
+            state.scene,
+            prior,
+            moved,
+            solver,
+            tolerance,
+            0.01 * np.clip(unsettled, 1.0, 100.0),
+            options.max_iterations,
         )
         log.debug("inner iterations %d converged %s theta %s", iterations, inner_converged, common.theta)
         followed = [lo.moved_by(r @ step, layout) for lo, r in zip(state.locals, responses, strict=True)]

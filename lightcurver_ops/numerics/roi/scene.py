@@ -164,6 +164,7 @@ def step(
     moved: int,
     solver: Solver,
     tolerance: Array,
+    loss_tolerance: float,
     max_iterations: int,
 ) -> tuple[Scene, Array, int, bool]:
     """Minimise the quadratic model plus penalty around a scene.
@@ -174,6 +175,7 @@ def step(
         scene, prior, moved: where, what is expected, how many coordinates of positions are free.
         solver: for the penalised part.
         tolerance: [J] how little the mean flux of an image may still move.
+        loss_tolerance: the same for the loss.
         max_iterations: of the solver.
 
     Returns:
@@ -197,6 +199,7 @@ def step(
         -scene.smooth,
         np.concatenate([response @ (rows * scale[:, None]).T, response[:, moved:]], axis=1),
         tolerance,
+        loss_tolerance,
         max_iterations,
     )
     step = x * scale
