@@ -25,6 +25,7 @@ EXIT_CODES: dict[type[LightcurverError], int] = {
     TemporaryFailure: 4,
     BadFrame: 5,
 }
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="lcops",
@@ -33,20 +34,21 @@ app = typer.Typer(
     "To see everything work on simulated frames first: `lcops simulate DIRECTORY`.",
     epilog="Exit codes: 0 done (also when nothing was to do), 1 a fault in the program, 2 something in the command or "
     "the configuration must change, 3 the data miss a limit of the configuration, 4 a failure that may pass (network, "
-    "lock, full disk): run again, 5 finished, but some frames failed for no known reason.",
+    "lock, full disk): run again, 5 finished, but some frames failed for no known reason, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-app.command("init")(configure.init)
-app.command("check")(configure.check)
-app.command("run")(run.run)
-app.command("status")(run.status)
-app.add_typer(frames.app, name="frames")
-app.command("lightcurve")(lightcurve.lightcurve)
-app.command("simulate")(simulate.simulate)
+# The short texts fit into one line of `lcops --help`.
+app.command("init", short_help="Write a commented configuration to start from.")(configure.init)
+app.command("check", short_help="Validate and explain a configuration.")(configure.check)
+app.command("run", short_help="Make what is missing or out of date.")(run.run)
+app.command("status", short_help="Show what is done, what is not, and why.")(run.status)
+app.command("lightcurve", short_help="Show the light curve: table, CSV or figure.")(lightcurve.lightcurve)
+app.add_typer(frames.app, name="frames", short_help="List, explain, eliminate, restore frames.")
+app.command("simulate", short_help="Write a simulated season to try things on.")(simulate.simulate)
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,18 +60,26 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show what is done; twice: more.")
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            help="Before the command: show every unit's log, and where unexpected errors come from; twice: more.",
+        ),
     ] = 0,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    # Only our own messages: libraries talk at length about nothing.
+    # Only our own messages: libraries talk at length about nothing. Without -v not even these: `run` itself
+    # tells what was quarantined or failed, once.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     ours = logging.getLogger("lightcurver_ops")
     ours.addHandler(handler)
-    ours.setLevel((logging.ERROR, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+    ours.setLevel((logging.CRITICAL, logging.INFO, logging.DEBUG)[min(verbose, 2)])
 
 
 def main() -> None:
@@ -80,9 +90,7 @@ def main() -> None:
     except LightcurverError as error:
         sys.stderr.write(f"lcops: {error}\n")
         sys.exit(EXIT_CODES.get(type(error), 1))
-    except BrokenPipeError:  # `lcops ... | head` is fine
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.stderr.write("lcops: interrupted; run again to go on from here\n")
-        sys.exit(130)
+    except SystemExit as ending:
+        if ending.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into this
+            sys.stderr.write("lcops: interrupted; run again to go on from here\n")
+        raise

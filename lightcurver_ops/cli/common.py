@@ -49,6 +49,11 @@ def shown_progress(enabled: bool = True) -> Iterator[Progress]:
         yield update
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def table(header: list[str], rows: list[list[str]], numeric: set[int] | None = None) -> str:
     """Columns aligned with blanks: readable in a terminal, greppable in a script."""
     widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]

@@ -7,23 +7,35 @@ from typing import Annotated, Any
 
 import typer
 
-from lightcurver_ops.cli.common import Config
+from lightcurver_ops.cli.common import Config, counted
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.loading import load_lens_with_notices
-from lightcurver_ops.config.template import lens_template
+from lightcurver_ops.config.template import PLACEHOLDER, lens_template
 from lightcurver_ops.errors import BadFrame, ConfigurationError, LightcurverError
 
 
 def init(
-    path: Annotated[Path, typer.Argument(help="File to write, such as lens.yaml.", show_default=False)],
-    name: Annotated[str | None, typer.Option(help="Name of the lens; default: the name of the file.")] = None,
-    ra: Annotated[float | None, typer.Option(help="Right ascension of the lens, ICRS degrees.")] = None,
-    dec: Annotated[float | None, typer.Option(help="Declination of the lens, ICRS degrees.")] = None,
+    path: Annotated[
+        Path, typer.Argument(help="File to write, such as lens.yaml.", metavar="FILE", show_default=False)
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the lens; default: the name of the file.", metavar="NAME")
+    ] = None,
+    ra: Annotated[
+        float | None, typer.Option(help="Right ascension of the lens, ICRS degrees.", metavar="DEGREES")
+    ] = None,
+    dec: Annotated[
+        float | None, typer.Option(help="Declination of the lens, ICRS degrees.", metavar="DEGREES")
+    ] = None,
     raw_dir: Annotated[
-        list[str] | None, typer.Option(help="Directory with raw frames; repeat for more.")
+        list[str] | None,
+        typer.Option(help="Directory with raw frames; repeat for more.", metavar="DIRECTORY"),
     ] = None,
     workdir: Annotated[
-        Path | None, typer.Option(help="Working directory; default: named after the lens, beside the file.")
+        Path | None,
+        typer.Option(
+            help="Working directory; default: named after the lens, beside the file.", metavar="DIRECTORY"
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
@@ -35,14 +47,16 @@ def init(
     values["raw"] = {"raw_dirs": raw_dir} if raw_dir else {}
     values["roi"] = {key: value for key, value in (("ra", ra), ("dec", dec)) if value is not None}
     values["roi"]["point_sources"] = (
-        {"A": [ra, dec]} if ra is not None and dec is not None else {"A": ["RA", "DEC"]}
+        {"A": [ra, dec]} if ra is not None and dec is not None else {"A": [PLACEHOLDER, PLACEHOLDER]}
     )
+    text = lens_template(values)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(lens_template(values), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from error
-    typer.echo(f"{path} written. Next: fill in what says FILL_IN, then `lcops check {path}`.")
+    open_ends = f"fill in what says {PLACEHOLDER}" if PLACEHOLDER in text else "look through it"
+    typer.echo(f"{path} written. Next: {open_ends}, then `lcops check {path}`.")
 
 
 def check(config: Config) -> None:
@@ -61,7 +75,7 @@ def check(config: Config) -> None:
         typer.echo(f"problem: {problem}", err=True)
     if problems:
         raise ConfigurationError(
-            f"{config}: {len(problems)} to be put right before `lcops run` (listed above)"
+            f"{config}: {counted(len(problems), 'problem')} to be put right before `lcops run` (listed above)"
         )
     typer.echo("Nothing stands in the way of `lcops run`.")
 

@@ -1,6 +1,10 @@
 """`lcops frames`: list, why, eliminate, restore."""
 
+import csv
 import getpass
+import sys
+from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -9,7 +13,8 @@ import typer
 from lightcurver_ops.bookkeeping import frames as frame_rows
 from lightcurver_ops.bookkeeping import ledger
 from lightcurver_ops.bookkeeping.engine import reading, writing
-from lightcurver_ops.cli.common import Config, opened, table
+from lightcurver_ops.bookkeeping.tables import frames as frames_table
+from lightcurver_ops.cli.common import Config, counted, opened, table
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.base import Lens, RunOptions
 from lightcurver_ops.stages.initialize_database import ensure_initialized
@@ -21,15 +26,20 @@ app = typer.Typer(
 )
 
 Names = Annotated[
-    list[str], typer.Argument(help="Numbers, names or patterns of frames ('*20171220*').", show_default=False)
+    list[str],
+    typer.Argument(
+        help="Frames: numbers, names or patterns in quotes ('*20171220*'); `lcops frames list` has them.",
+        metavar="FRAME",
+        show_default=False,
+    ),
 ]
 
 
-@app.command("list")
+@app.command("list", short_help="List frames and why some are not used.")
 def list_frames(
     config: Config,
     unused: Annotated[bool, typer.Option("--unused", help="Only frames that are not used.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="All columns, comma separated.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="All columns, comma separated.")] = False,
 ) -> None:
     """List all frames with their key numbers, and the reason for each that is not used."""
     with opened(config) as lens:
@@ -38,7 +48,7 @@ def list_frames(
             usages = usage(connection, lens.config)
             never = _never_imported(connection, lens)
     shown = [item for item in usages if item.reason or not unused]
-    if csv:
+    if as_csv:
         _print_csv(shown)
         return
     header = ["id", "frame", "mjd", "filter", "seeing", "sky", "ellipt.", "used", "why not"]
@@ -56,10 +66,12 @@ def list_frames(
         ]
         for item in shown
     ]
-    typer.echo(table(header, rows, numeric={0, 2, 4, 5, 6}))
+    if rows:
+        typer.echo(table(header, rows, numeric={0, 2, 4, 5, 6}) + "\n")
     used = sum(item.reason is None for item in usages)
     typer.echo(
-        f"\n{len(usages)} frames, {used} used, {len(usages) - used} not; {len(never)} raw files not imported"
+        f"{counted(len(usages), 'frame')}, {used} used, {len(usages) - used} not; "
+        f"{counted(len(never), 'raw file')} could not be imported"
     )
     for path, reason in never.items():
         typer.echo(f"  {reason if path in reason else f'{path}: {reason}'}")
@@ -73,47 +85,45 @@ def why(config: Config, names: Names) -> None:
         with reading(lens.engine) as connection:
             usages = usage(connection, lens.config)
             never = _never_imported(connection, lens)
-    wanted = _matching(usages, names, allow_none=True)
+    rejected = {name: _of_names(never, [name]) for name in names}
+    wanted = _matching(usages, names, config, also={name for name in names if rejected[name]})
     for item in wanted:
         typer.echo(f"{item.frame.image_relpath}: {item.reason or 'used'}")
         if item.frame.warnings:
             typer.echo(f"  warning: {item.frame.warnings}")
-    options = RunOptions(frames=tuple(names))
-    rejected = {path: reason for path, reason in never.items() if options.wants(path)}
-    for path, reason in rejected.items():
+    for path, reason in _of_names(never, names).items():
         typer.echo(reason if path in reason else f"{path}: {reason}")
-    if not wanted and not rejected:
-        raise ConfigurationError(
-            f"no frame matches {', '.join(names)}; `lcops frames list {config}` lists them"
-        )
 
 
-@app.command("eliminate")
+@app.command("eliminate", short_help="Take frames out of the light curve.")
 def eliminate(
     config: Config,
     names: Names,
-    comment: Annotated[str, typer.Option(help="Why; shown wherever the frame is listed.")],
+    comment: Annotated[str, typer.Option(help="Why; shown wherever the frame is listed.", metavar="TEXT")],
 ) -> None:
     """Take frames out of everything that follows; `lcops run` then updates the light curve."""
     with opened(config) as lens:
         ensure_initialized(lens)
         with writing(lens.engine) as connection:
-            chosen = _matching(usage(connection, lens.config), names)
+            chosen = _matching(usage(connection, lens.config), names, config)
             count = frame_rows.eliminate(
                 connection, [item.frame.id for item in chosen], comment, f"{frame_rows.USER} {_user()}"
             )
-    typer.echo(f"{count} frames eliminated")
+    typer.echo(f"{counted(count, 'frame')} eliminated; `lcops run {config}` updates the light curve")
 
 
-@app.command("restore")
+@app.command("restore", short_help="Take eliminated frames back in.")
 def restore(config: Config, names: Names) -> None:
     """Take eliminated frames back in, whoever eliminated them."""
     with opened(config) as lens:
         ensure_initialized(lens)
         with writing(lens.engine) as connection:
-            chosen = _matching(usage(connection, lens.config), names)
+            chosen = _matching(usage(connection, lens.config), names, config)
             count = frame_rows.restore(connection, [item.frame.id for item in chosen])
-    typer.echo(f"{count} frames restored")
+    if count:
+        typer.echo(f"{counted(count, 'frame')} restored; `lcops run {config}` updates the light curve")
+    else:
+        typer.echo("nothing to restore: no such frame was eliminated")
 
 
 def _user() -> str:
@@ -123,20 +133,31 @@ def _user() -> str:
         return "unknown"
 
 
-def _matching(usages: list[FrameUsage], names: list[str], *, allow_none: bool = False) -> list[FrameUsage]:
-    options = RunOptions(frames=tuple(names))
-    chosen = [
-        item
-        for item in usages
-        if str(item.frame.id) in names
-        or options.wants(item.frame.image_relpath)
-        or options.wants(item.frame.original_image_path)
-    ]
-    if not chosen and not allow_none:
+def _matching(
+    usages: list[FrameUsage], names: list[str], config: Path, *, also: Collection[str] = ()
+) -> list[FrameUsage]:
+    """The frames of all names; a name that fits none is an error, unless it is known from elsewhere."""
+    matches = {name: [item for item in usages if _is_called(item.frame, name)] for name in names}
+    unknown = [name for name, found in matches.items() if not found and name not in also]
+    if unknown:
         raise ConfigurationError(
-            f"no frame matches {', '.join(names)}; `lcops frames list CONFIG` lists them"
+            f"no frame matches {', '.join(unknown)}; `lcops frames list {config}` lists them"
         )
-    return chosen
+    return list({item.frame.id: item for found in matches.values() for item in found}.values())
+
+
+def _is_called(frame: sa.Row, name: str) -> bool:
+    options = RunOptions(frames=(name,))
+    return (
+        str(frame.id) == name
+        or options.wants(frame.image_relpath)
+        or options.wants(frame.original_image_path)
+    )
+
+
+def _of_names(never: dict[str, str], names: list[str]) -> dict[str, str]:
+    options = RunOptions(frames=tuple(names))
+    return {path: reason for path, reason in never.items() if options.wants(path)}
 
 
 def _never_imported(connection: sa.Connection, lens: Lens) -> dict[str, str]:
@@ -149,11 +170,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _print_csv(usages: list[FrameUsage]) -> None:
-    import csv
-    import sys
-
     writer = csv.writer(sys.stdout)
-    if usages:
-        writer.writerow([*usages[0].frame._fields, "reason_not_used"])
+    writer.writerow([*frames_table.columns.keys(), "reason_not_used"])
     for item in usages:
         writer.writerow([*item.frame, item.reason])

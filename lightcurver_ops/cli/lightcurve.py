@@ -20,13 +20,21 @@ def lightcurve(
         Literal["night", "epoch"], typer.Option(help="One row per night or per exposure.")
     ] = "night",
     filter_name: Annotated[
-        str | None, typer.Option("--filter", help="Which filter; needed where there are several.")
+        str | None,
+        typer.Option("--filter", help="Which filter; needed where there are several.", metavar="FILTER"),
     ] = None,
-    version: Annotated[int | None, typer.Option(help="A published version; default: the newest.")] = None,
+    version: Annotated[
+        int | None, typer.Option(help="A published version; default: the newest.", metavar="NUMBER")
+    ] = None,
     output: Annotated[
         Literal["table", "csv"], typer.Option("--format", help="Aligned table, or CSV with every column.")
     ] = "table",
-    plot: Annotated[Path | None, typer.Option(help="Write a figure to this file (png, pdf, svg).")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a figure to this file (png, pdf, svg) in place of the table.", metavar="FILE"
+        ),
+    ] = None,
 ) -> None:
     """Show the light curve of each image: magnitudes (or fluxes where there is no zero point) with errors."""
     with opened(config) as lens:
@@ -65,9 +73,11 @@ def _published(lens: Lens, filter_name: str | None, version: int | None) -> tupl
         name = filter_name or filters[0]
         publication = photometry.publication_of(connection, lens.name, name, version)
         if publication is None:
-            what = f"filter {name}" if version is None else f"version {version} of filter {name}"
+            newest = photometry.publication_of(connection, lens.name, name)
             raise ConfigurationError(
-                f"{lens.name} has no light curve in {what}; there are: {', '.join(filters)}"
+                f"{lens.name} has no light curve in filter {name}; there are: {', '.join(filters)}"
+                if newest is None
+                else f"{lens.name} has no version {version} of filter {name}; the newest is {newest.version}"
             )
         points = photometry.points_of(connection, publication.id)
     labels = list(dict.fromkeys(point.source for point in points))
@@ -97,7 +107,7 @@ def _as_table(labels: list[str], columns: dict[str, Any]) -> str:
 
     kind = "mag" if any(np.isfinite(columns[f"{label}_mag"]).any() for label in labels) else "flux"
     digits = 4 if kind == "mag" else 3
-    header = ["mjd", *(f"{label} {kind}" for label in labels for kind in (kind, "+-"))]
+    header = ["mjd", *(f"{label} {column}" for label in labels for column in (kind, "+-"))]
     rows = [
         [
             f"{mjd:.5f}",

@@ -1,11 +1,13 @@
 """`lcops run` and `lcops status`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lightcurver_ops.cli.common import Config, opened, shown_progress, table
-from lightcurver_ops.stages.base import RunOptions
+from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.stages.base import Lens, RunOptions
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.pipeline import (
     STAGES,
@@ -29,7 +31,11 @@ def run(
     ].name,
     frames: Annotated[
         list[str] | None,
-        typer.Option(help="Only these frames in frame-wise stages: a name or pattern; repeat for more."),
+        typer.Option(
+            help="Only these frames in the stages that work frame by frame: a name or pattern in quotes; "
+            "repeat for more.",
+            metavar="FRAME",
+        ),
     ] = None,
     redo: Annotated[
         str | None, typer.Option(help="Make this stage and all after it again.", metavar="STAGE")
@@ -44,6 +50,16 @@ def run(
     even killed, is completed by the next one.
     """
     failed = 0
+    start, stop = stage_number(first), stage_number(last)
+    again = None if redo is None else stage_number(redo)
+    if start > stop:
+        raise ConfigurationError(
+            f"--from {STAGES[start].name} comes after --to {STAGES[stop].name}: nothing would run"
+        )
+    if again is not None and not start <= again <= stop:
+        raise ConfigurationError(
+            f"--redo {STAGES[again].name} lies outside of --from {STAGES[start].name} --to {STAGES[stop].name}"
+        )
 
     def announce(result: StageResult) -> None:
         nonlocal failed
@@ -62,27 +78,47 @@ def run(
                 )
 
     with opened(config) as lens, shown_progress(not quiet) as progress:
+        options = RunOptions(tuple(frames) if frames else None, progress)
+        if frames:
+            _find(lens, options, config)
         results = run_pipeline(
             lens,
-            first=stage_number(first),
-            last=stage_number(last),
-            redo=None if redo is None else stage_number(redo),
-            options=RunOptions(tuple(frames) if frames else None, progress),
+            first=start,
+            last=stop,
+            redo=again,
+            options=options,
             announce=announce,
         )
         if not quiet:
             if all(result.report is None for result in results):
                 typer.echo(f"{lens.name}: everything is up to date")
-            for path in sorted((lens.workdir / "prepared_roi_cutouts").glob("*_light_curves.png")):
-                typer.echo(f"light curves: {path.parent}")
-                break
+            products = lens.workdir / "prepared_roi_cutouts"
+            if any(products.glob("*_photometry_per_night.csv")):
+                typer.echo(f"light curves: {products}; to look at one: `lcops lightcurve {config}`")
     if failed:
+        typer.echo(
+            f"lcops: {failed} failed without a known reason; the next run tries again, `lcops -v run {config}` "
+            "shows where",
+            err=True,
+        )
         raise typer.Exit(EXIT_WITH_FAILURES)
+
+
+def _find(lens: Lens, options: RunOptions, config: Path) -> None:
+    """Refuse frames that do not exist, before a run that would be silent about them."""
+    ensure_initialized(lens)
+    if not any(options.wants(unit) for state in pipeline_state(lens) for unit in state.units):
+        raise ConfigurationError(
+            f"no frame or raw file matches --frames {' '.join(options.frames or ())}; "
+            f"`lcops frames list {config}` lists the frames"
+        )
 
 
 def status(
     config: Config,
-    reasons: Annotated[int, typer.Option(help="How many reasons to show per stage.", min=0)] = 3,
+    reasons: Annotated[
+        int, typer.Option(help="How many reasons to show per stage.", min=0, metavar="NUMBER")
+    ] = 3,
 ) -> None:
     """Show per stage what is done, out of date (stale), missing, quarantined or failed, and why."""
     with opened(config) as lens:

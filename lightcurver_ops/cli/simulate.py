@@ -5,15 +5,24 @@ from typing import Annotated
 
 import typer
 
+from lightcurver_ops.errors import ConfigurationError
+
 
 def simulate(
-    directory: Annotated[Path, typer.Argument(help="Directory to write the season to.", show_default=False)],
-    name: Annotated[str, typer.Option(help="Name of the lens.")] = "demo",
-    nights: Annotated[int, typer.Option(help="Number of nights.", min=1)] = 6,
-    exposures: Annotated[int, typer.Option(help="Exposures per night.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="All that is random follows from it.")] = 1,
-    seeing: Annotated[float, typer.Option(help="Median seeing, arcsec.", min=0.3, max=5)] = 1.1,
-    size: Annotated[int, typer.Option(help="Side of the frames, pixels.", min=128, max=4096)] = 320,
+    directory: Annotated[
+        Path,
+        typer.Argument(help="Directory to write the season to.", metavar="DIRECTORY", show_default=False),
+    ],
+    name: Annotated[str, typer.Option(help="Name of the lens.", metavar="NAME")] = "demo",
+    nights: Annotated[int, typer.Option(help="Number of nights.", min=1, metavar="NUMBER")] = 6,
+    exposures: Annotated[int, typer.Option(help="Exposures per night.", min=1, metavar="NUMBER")] = 4,
+    seed: Annotated[int, typer.Option(help="All that is random follows from it.", metavar="NUMBER")] = 1,
+    seeing: Annotated[
+        float, typer.Option(help="Median seeing, arcsec.", min=0.3, max=5, metavar="ARCSEC")
+    ] = 1.1,
+    size: Annotated[
+        int, typer.Option(help="Side of the frames, pixels.", min=128, max=4096, metavar="PIXELS")
+    ] = 320,
     with_wcs: Annotated[bool, typer.Option("--with-wcs", help="Put the true WCS into the headers.")] = False,
 ) -> None:
     """Write raw frames of a simulated lensed quasar, a star catalogue, the truth, and a configuration to run."""
@@ -29,9 +38,12 @@ def simulate(
         shape=(size, size),
         with_wcs=with_wcs,
     )
-    truth = simulate_season(options, directory)
-    path = write_lens_file(truth)
+    try:
+        truth = simulate_season(options, directory)
+        path = write_lens_file(truth)
+    except OSError as error:
+        raise ConfigurationError(f"{directory}: cannot be written: {error.strerror}") from error
     typer.echo(
         f"{len(truth.frames)} raw frames in {directory / 'raw'}, the truth in {directory / 'truth.ecsv'}\n"
-        f"Next: lcops run {path}"
+        f"Next: lcops check {path}\n      lcops run {path}"
     )
