@@ -13,6 +13,8 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping.engine import open_engine
 
+pytest_plugins = ["tests.seasons"]
+
 
 def _postgres_bin() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

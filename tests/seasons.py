@@ -1,4 +1,4 @@
-"""A small simulated season that went through the whole pipeline once; tests work on copies of it."""
+"""Fixtures: a small simulated season, raw or gone through the whole pipeline once; tests work on copies of it."""
 
 import shutil
 from collections.abc import Callable
