@@ -86,7 +86,7 @@ def main() -> None:
     """Run the program; our own errors become one message and an exit code."""
     os.environ.setdefault("JAX_PLATFORMS", "")  # any device that is there
     try:
-        app()
+        app(prog_name="lcops")
     except LightcurverError as error:
         sys.stderr.write(f"lcops: {error}\n")
         sys.exit(EXIT_CODES.get(type(error), 1))

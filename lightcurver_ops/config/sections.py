@@ -268,7 +268,7 @@ class Regularisation(Section):
 
     scales: Annotated[float, Field(ge=0)] = 1.0
     """Starlet scales of the background but the finest."""
-    high_frequency: Annotated[float, Field(ge=0)] = 1.0
+    high_frequency: Annotated[float, Field(ge=0)] = 3.0
     """The finest starlet scale."""
     positivity: Annotated[float, Field(ge=0)] = 1.0
     """0 lets the background be negative."""

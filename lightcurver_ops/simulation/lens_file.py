@@ -43,7 +43,7 @@ def write_lens_file(truth: Truth, path: Path | None = None) -> Path:
             "stars_to_use_psf": 12,
             "stars_to_use_norm": 20,
         },
-        "cutouts": {"saturation_level": options.detector.saturation_adu},
+        "cutouts": {"stamp_size_ROI": 24, "saturation_level": options.detector.saturation_adu},
         "zero_points": {"photometric_band": bands if len(bands) > 1 else next(iter(bands.values()))},
     }
     path.write_text(lens_template(values), encoding="utf-8")

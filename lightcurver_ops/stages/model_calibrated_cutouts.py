@@ -102,6 +102,7 @@ class ModelCalibratedCutouts(Stage):
                 strength=strengths.scales,
                 strength_finest=strengths.high_frequency,
                 positive=strengths.positivity > 0,
+                max_first_iterations=settings.n_iter_translations,
                 max_iterations=settings.n_iter_all,
             ),
             solver=settings.solver,

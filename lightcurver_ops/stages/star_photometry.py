@@ -142,6 +142,7 @@ class StarPhotometry(Stage):
     ) -> dict[tuple[str, int], np.ndarray]:
         """(star, frame id): [n, n] what lies around each star, from a joint model of all its stamps."""
         from lightcurver_ops.numerics.roi.fit import fit_roi
+        from lightcurver_ops.numerics.roi.result import RoiOptions
 
         size = self.config.cutouts.stamp_size_stars
         result: dict[tuple[str, int], np.ndarray] = {}
@@ -159,6 +160,8 @@ class StarPhotometry(Stage):
                 subsampling=self.config.psf.subsampling_factor,
                 positions=np.zeros((1, 2)),
                 translations=stack.expected[:, 0],
+                # No galaxy: its smooth profile would take light from the star.
+                options=RoiOptions(galaxy=False),
             )
             for e, row in enumerate(having):
                 result[star, row.id] = fit.background_model[e]

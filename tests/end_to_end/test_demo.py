@@ -36,5 +36,10 @@ def test_every_figure_is_there(directory):
     for name in ("footprints.png", "footprints_with_stars.png", "normalization_r.png"):
         assert (diagnostics / name).stat().st_size > 10_000
     products = directory / "work" / "prepared_roi_cutouts"
-    for name in ("demo_r_residuals.png", "demo_r_light_curves.png", "demo_r_photometry_per_night.html", "plotly.min.js"):
+    for name in (
+        "demo_r_residuals.png",
+        "demo_r_light_curves.png",
+        "demo_r_photometry_per_night.html",
+        "plotly.min.js",
+    ):
         assert (products / name).stat().st_size > 5_000

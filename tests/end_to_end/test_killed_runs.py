@@ -17,11 +17,26 @@ pytestmark = pytest.mark.end_to_end
 
 PER_EPOCH = "prepared_roi_cutouts/small_r_photometry_per_epoch.csv"
 # Numbers of rows, times, processes and paths differ between two runs; nothing else may.
-OWN_TO_A_RUN = {"id", "frame_id", "publication_id", "run_id", "made_at", "attempts", "workdir", "original_image_path"}
+OWN_TO_A_RUN = {
+    "id",
+    "frame_id",
+    "publication_id",
+    "run_id",
+    "made_at",
+    "attempts",
+    "workdir",
+    "original_image_path",
+}
 
 
 def lcops(season, *arguments) -> subprocess.Popen:
-    command = [sys.executable, "-c", "from lightcurver_ops.cli import main; main()", "run", str(season.config_path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from lightcurver_ops.cli import main; main()",
+        "run",
+        str(season.config_path),
+    ]
     return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -34,17 +49,27 @@ def content(work: Path) -> dict[str, list]:
     """The rows of all tables but the ledger of runs, without what is a run's own, frames named by their file."""
     connection = sqlite3.connect(work / "database.sqlite3")
     connection.row_factory = sqlite3.Row
-    names = {row["id"]: row["image_relpath"] for row in connection.execute("select id, image_relpath from frames")}
+    names = {
+        row["id"]: row["image_relpath"] for row in connection.execute("select id, image_relpath from frames")
+    }
     tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
     result = {}
-    for table in set(tables) - {"stage_runs", "lcops_schema_version", "publications", "products", "sqlite_sequence"}:
+    for table in set(tables) - {
+        "stage_runs",
+        "lcops_schema_version",
+        "publications",
+        "products",
+        "sqlite_sequence",
+    }:
         rows = []
         for row in connection.execute(f'select * from "{table}"'):
             values = {key: row[key] for key in row.keys() if key not in OWN_TO_A_RUN and key != "inputs_hash"}  # noqa: SIM118
             values["frame"] = names.get(row["frame_id"]) if "frame_id" in row.keys() else None  # noqa: SIM118
             rows.append(values)
         result[table] = sorted(rows, key=lambda one: repr(sorted(one.items(), key=lambda item: item[0])))
-    products = connection.execute("select stage, count(*), status from products group by stage, status order by stage")
+    products = connection.execute(
+        "select stage, count(*), status from products group by stage, status order by stage"
+    )
     result["products"] = [{"stage": row[0], "count": row[1], "status": row[2]} for row in products]
     # Only the newest version: a run killed between its files and its ledger publishes once more.
     newest = connection.execute("select max(id) from publications").fetchone()[0]
@@ -54,7 +79,8 @@ def content(work: Path) -> dict[str, list]:
         (newest,),
     )
     result["light_curve_points"] = [
-        {key: row[key] for key in row.keys() if key not in OWN_TO_A_RUN} for row in points  # noqa: SIM118
+        {key: row[key] for key in row.keys() if key not in OWN_TO_A_RUN}
+        for row in points  # noqa: SIM118
     ]
     connection.close()
     return result

@@ -165,6 +165,7 @@ def everything(problem: Problem, state: State) -> Outcome:
     normal, penalty, solver, anchor = NormalMatrix.empty(layout), None, None, state
     history: list[float] = []
     largest, inner_converged = np.inf, True
+    previous, damping = np.inf, 1.0
     nothing = np.zeros(moved + layout.fine**2)
     for outer in range(options.max_relinearisations + 1):
         # The first matrix was made without the galaxy in the derivatives.
@@ -220,8 +221,14 @@ def everything(problem: Problem, state: State) -> Outcome:
             options.max_iterations,
         )
         log.debug("inner iterations %d converged %s theta %s", iterations, inner_converged, common.theta)
-        followed = [lo.moved_by(r @ step, layout) for lo, r in zip(state.locals, responses, strict=True)]
-        state = State(common, tuple(followed))
+        # On a matrix that is not made anew the steps may overshoot and swing to and fro: then they are shortened.
+        swings = outer > 3 and not rebuild and largest > 0.7 * previous
+        damping = max(0.6 * damping, 0.3) if swings else damping
+        previous = largest
+        followed = [
+            lo.moved_by(damping * (r @ step), layout) for lo, r in zip(state.locals, responses, strict=True)
+        ]
+        state = State(scene.between(state.scene, common, damping), tuple(followed))
     return Outcome(state, history, done, _status(done, len(history), largest), normal, penalty)
 
 

@@ -36,10 +36,10 @@ class RoiOptions:
     translation_sigma: float = 0.5
     galaxy: bool = True
     sky: bool = False
-    max_relinearisations: int = 12
+    max_relinearisations: int = 25
     max_iterations: int = 2000
     max_first_iterations: int = 300
-    flux_tolerance: float = 0.01
+    flux_tolerance: float = 0.02
     learning_rate: float = 1e-2
 
 

@@ -108,6 +108,21 @@ def _stepped(scene: Scene, step: Array, moved: int) -> Scene:
     return replace(scene, positions=positions, theta=theta)
 
 
+def between(scene: Scene, other: Scene, fraction: float) -> Scene:
+    """The scene this fraction of the way from one to the other."""
+    if fraction == 1.0 or (scene.theta is None) != (other.theta is None):
+        return other
+    theta = None
+    if scene.theta is not None and other.theta is not None:
+        theta = scene.theta + fraction * (other.theta - scene.theta)
+    return replace(
+        other,
+        positions=scene.positions + fraction * (other.positions - scene.positions),
+        theta=theta,
+        structure=scene.structure + fraction * (other.structure - scene.structure),
+    )
+
+
 def fit_galaxy(normal: NormalMatrix, scene: Scene, prior: Prior, moved: int) -> Scene:
     """Positions and a galaxy's profile from the normal matrix (Levenberg-Marquardt), or no galaxy if none is there."""
 

@@ -1,0 +1,157 @@
+"""`lcops init` and `lcops check`."""
+
+import os
+
+import pytest
+import yaml
+
+from lightcurver_ops.simulation import faults
+
+
+def test_init_writes_what_check_accepts_once_filled_in(lcops, raw_season, tmp_path):
+    path = tmp_path / "new" / "lens.yaml"
+    done = lcops("init", path)
+    assert done.code == 0
+    assert f"`lcops check {path}`" in done.out
+    assert "FILL_IN" in done.out
+    text = path.read_text()
+    refused = lcops("check", path)
+    assert refused.code == 2
+    for key in ("raw.raw_dirs", "roi.ra", "roi.dec", "roi.point_sources"):
+        assert key in refused.err
+    text = text.replace("raw_dirs: FILL_IN", f"raw_dirs: [{raw_season.directory / 'raw'}]")
+    text = text.replace("ra: FILL_IN", "ra: 70.5").replace("dec: FILL_IN", "dec: -21.0")
+    path.write_text(
+        text.replace("[FILL_IN, FILL_IN]", "[70.5, -21.0]").replace(
+            "#strategy: plate_solve", "strategy: alternate_gaia_solve"
+        )
+    )
+    accepted = lcops("check", path)
+    assert accepted.code == 0, accepted.err
+    assert "lens lens at 70.500000, -21.000000, modelled as A" in accepted.out
+
+
+def test_init_with_everything_given_leaves_nothing_open(lcops, raw_season, tmp_path):
+    path = tmp_path / "lens.yaml"
+    done = lcops(
+        "init", path, "--name", "J0442", "--ra", 70.5, "--dec", -21.0, "--raw-dir", raw_season.directory / "raw",
+        "--workdir", tmp_path / "here",
+    )  # fmt: skip
+    assert done.code == 0
+    assert "FILL_IN" not in done.out + path.read_text()
+    content = yaml.safe_load(path.read_text())
+    assert (content["name"], content["workdir"]) == ("J0442", str(tmp_path / "here"))
+    assert content["roi"] == {"ra": 70.5, "dec": -21.0, "point_sources": {"A": [70.5, -21.0]}}
+
+
+def test_init_never_replaces_a_file_by_itself(lcops, tmp_path):
+    path = tmp_path / "lens.yaml"
+    path.write_text("precious")
+    refused = lcops("init", path)
+    assert refused.code == 2
+    assert "--force" in refused.err
+    assert path.read_text() == "precious"
+    assert lcops("init", path, "--force").code == 0
+    assert path.read_text() != "precious"
+
+
+def test_init_in_a_place_that_cannot_be_written(lcops, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = lcops("init", tmp_path / "file" / "lens.yaml")
+    assert result.code == 2
+    assert "cannot be written" in result.err
+
+
+def test_check_explains_a_valid_configuration_and_changes_nothing(lcops, season):
+    before = sorted(season.directory.rglob("*"))
+    result = lcops("check", season.config_path)
+    assert (result.code, result.err) == (0, "")
+    for words in ("is valid", "modelled as A, B and a background", "solved with alternate_gaia_solve",
+                  "6 raw frames found", "200 x 200 px", "1.5 electron/ADU, filter r", "catalogue stars", "GB free", "simulated telescope",
+                  "Nothing stands in the way"):  # fmt: skip
+        assert words in result.out
+    assert sorted(season.directory.rglob("*")) == before
+
+
+def without_exposure_time(season):
+    faults.without_exposure_time(season.raw[0], season.directory / "raw" / "a_first.fits")
+    return {}
+
+
+def workdir_below_a_file(season):
+    (season.directory / "file").write_text("")
+    return {"workdir": str(season.directory / "file" / "work")}
+
+
+NO_CATALOGUE = {"stars": {"gaia_catalog_file": "/nonexistent/stars.ecsv"}}
+NO_RAW = {"raw": {"raw_dirs": ["/nonexistent/raw"]}}
+BAND_OF_G = {"zero_points": {"photometric_band": {"g": "g_sdss"}}}
+
+PROBLEMS = {
+    "missing raw directory": (lambda _: NO_RAW, "/nonexistent/raw"),
+    "no keyword in the first frame": (without_exposure_time, "EXPTIME"),
+    "missing catalogue": (lambda _: NO_CATALOGUE, "/nonexistent/stars.ecsv"),
+    "filter without band": (lambda _: BAND_OF_G, "no entry for the filter r"),
+    "workdir below a file": (workdir_below_a_file, "is not a directory"),
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_check_finds_a_problem_before_a_run_does(lcops, season, problem):
+    change, message = PROBLEMS[problem]
+    season.configure(**change(season))
+    result = lcops("check", season.config_path)
+    assert result.code == 2
+    assert "Nothing stands in the way" not in result.out
+    problems = [line for line in result.err.splitlines() if line.startswith("problem: ")]
+    assert len(problems) == 1
+    assert message in problems[0]
+    assert "1 problem to be put right" in result.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_check_finds_a_workdir_without_rights(lcops, season):
+    locked = season.directory / "locked"
+    locked.mkdir(mode=0o500)
+    season.configure(workdir=str(locked / "work"))
+    result = lcops("check", season.config_path)
+    assert result.code == 2
+    assert "cannot be written by this user" in result.err
+
+
+def test_check_needs_the_plate_solver_that_is_chosen(lcops, season, monkeypatch):
+    season.configure(plate_solving={"strategy": "plate_solve"})
+    monkeypatch.setenv("PATH", str(season.directory))
+    result = lcops("check", season.config_path)
+    assert result.code == 2
+    assert "apt install astrometry.net" in result.err
+
+
+def test_all_problems_are_shown_at_once(lcops, season):
+    season.configure(**NO_RAW, **NO_CATALOGUE)
+    assert "2 problems to be put right" in lcops("check", season.config_path).err
+
+
+def test_a_misspelt_key_is_told_with_line_and_nearest_key(lcops, season):
+    season.configure(psf={"subsampling_facter": 2})
+    result = lcops("check", season.config_path)
+    assert result.code == 2
+    assert "line " in result.err
+    assert "subsampling_factor" in result.err
+
+
+def test_check_of_a_flat_configuration_prints_what_became_of_its_keys(lcops, raw_season, tmp_path):
+    path = tmp_path / "flat.yaml"
+    path.write_text(
+        f"workdir: {tmp_path / 'work'}\nraw_dirs: [{raw_season.directory / 'raw'}]\n"
+        "ROI:\n  J0442:\n    coordinates: [70.5, -21.0]\n"
+        "point_sources:\n  A: [70.5, -21.0]\nphotometric_band: r_sdss\nalready_plate_solved: 1\nstar_min_gmag: 16.0\n"
+        "redo_psf: false\n"
+    )
+    result = lcops("check", path)
+    assert result.code == 0, result.err
+    notes = [line for line in result.out.splitlines() if line.startswith("note: ")]
+    assert any("flat configuration" in note for note in notes)
+    assert any("star_min_gmag" in note and "stars.min_gmag" in note for note in notes)
+    assert any("redo_psf" in note for note in notes)
+    assert "lens J0442 at" in result.out

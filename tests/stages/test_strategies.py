@@ -1,0 +1,278 @@
+"""The choices of the configuration, each run for real on the small season."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from lightcurver_ops.bookkeeping import frames, photometry, stars
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.tables import PSFs
+from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.simulation import FilterOptions, simulate_season
+from lightcurver_ops.simulation.lens_file import write_lens_file
+from lightcurver_ops.stages.base import RunOptions
+from lightcurver_ops.stages.pipeline import run_pipeline, stage_number
+from lightcurver_ops.storage.tables import read_table
+from tests.seasons import FAST, SMALL, Season
+
+SOLVE, STARS, PSF = (stage_number(name) for name in ("plate_solving", "query_gaia", "psf_modeling"))
+POINTS_ONLY = {"further_optimize_background": False}
+
+
+def positions(lens):
+    """Residual of the fitted scale and the ROI's place in each frame."""
+    with reading(lens.engine) as connection:
+        rows = frames.all_frames(connection, lens.name)
+        return {
+            row.image_relpath: (
+                row.plate_solve_method,
+                row.pixel_scale,
+                row.roi_in_footprint,
+                row.angle_to_north,
+            )
+            for row in rows
+        }
+
+
+def assert_solved(lens, method):
+    for used, scale, inside, angle in positions(lens).values():
+        assert used == method
+        assert scale == pytest.approx(SMALL.plate_scale, rel=2e-3)
+        assert inside
+        assert angle == pytest.approx(next(iter(positions(lens).values()))[3], abs=0.3)
+
+
+@pytest.mark.skipif(
+    shutil.which("solve-field") is None, reason="no solve-field (Debian: apt install astrometry.net)"
+)
+def test_solve_field_with_an_index_of_the_catalogue(season):
+    season.configure(plate_solving={"strategy": "plate_solve"})
+    lens = season.lens()
+    run_pipeline(lens, last=SOLVE)
+    assert_solved(lens, "plate_solve")
+    lens.close()
+
+
+def test_solved_headers(tmp_path):
+    truth = simulate_season(replace(SMALL, with_wcs=True, n_nights=1), tmp_path / "season")
+    season = Season(tmp_path / "season", truth, write_lens_file(truth))
+    season.configure(**FAST)
+    lens = season.lens()
+    run_pipeline(lens, last=SOLVE)
+    with reading(lens.engine) as connection:
+        rows = frames.all_frames(connection, lens.name)
+    assert [row.plate_solved for row in rows] == [True, True]
+    for row in rows:
+        assert row.pixel_scale == pytest.approx(SMALL.plate_scale, rel=1e-3)
+        assert row.plate_solve_rms_arcsec < 0.3
+    lens.close()
+
+
+def test_adapting_the_wcs_of_a_solved_frame(season):
+    season.configure(plate_solving={"strategy": "adapt_wcs_from_reference"})
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="needs a solved frame, and any frame is not"):
+        run_pipeline(lens, last=SOLVE)
+    lens.close()
+    season.configure(plate_solving={"strategy": "alternate_gaia_solve", "min_success_fraction": 0.0})
+    lens = season.lens()
+    run_pipeline(lens, last=SOLVE, options=RunOptions(frames=(season.raw[1].name,)))
+    lens.close()
+    season.configure(
+        plate_solving={"strategy": "adapt_wcs_from_reference", "reference_frame": season.raw[1].name}
+    )
+    lens = season.lens()
+    run_pipeline(lens, last=SOLVE)
+    solved = [value for name, value in positions(lens).items() if season.raw[1].stem not in name]
+    assert len(solved) == 5
+    for used, scale, inside, _ in solved:
+        assert used == "adapt_wcs_from_reference"
+        assert scale == pytest.approx(SMALL.plate_scale, rel=5e-3)
+        assert inside
+    lens.close()
+
+
+@pytest.mark.parametrize("strategy", ["common_footprint_stars", "stars_per_frame"])
+def test_stars_of_the_footprint(season, strategy):
+    season.configure(stars={"strategy": strategy})
+    lens = season.lens()
+    run_pipeline(lens, last=STARS)
+    with reading(lens.engine) as connection:
+        selection = stars.current_selection(connection, lens.name)
+        chosen = {star.gaia_id for star in stars.stars_of(connection, lens.name, selection)}
+        per_frame = [
+            set(stars.stars_in_frame(connection, row.id, selection))
+            for row in frames.all_frames(connection, lens.name)
+        ]
+    assert len(chosen) >= 8
+    assert set().union(*per_frame) <= chosen
+    if strategy == "common_footprint_stars":
+        # All frames see them; those at the edge may miss the half stamp that a cutout needs.
+        assert len(set.intersection(*per_frame)) >= 0.5 * len(chosen)
+    lens.close()
+
+
+def test_a_changed_cut_makes_a_new_selection_beside_the_old(season_copy):
+    season = season_copy()
+    season.configure(stars={"max_gmag": 19.0}, roi_model=POINTS_ONLY)
+    lens = season.lens()
+    with reading(lens.engine) as connection:
+        old = stars.current_selection(connection, lens.name)
+    run_pipeline(lens)
+    with reading(lens.engine) as connection:
+        new = stars.current_selection(connection, lens.name)
+        assert new != old
+        assert (
+            len(stars.stars_of(connection, lens.name, old))
+            > len(stars.stars_of(connection, lens.name, new))
+            >= 5
+        )
+        assert len(photometry.per_frame(connection, PSFs, lens.name, old)) == 6
+        assert len(photometry.per_frame(connection, PSFs, lens.name, new)) == 6
+    lens.close()
+
+
+def test_chosen_stars_and_a_name_that_none_has(season_copy):
+    season = season_copy()
+    season.configure(
+        stars={"stars_to_use_psf": ["a", "b", "d"], "stars_to_exclude_norm": ["a"]}, roi_model=POINTS_ONLY
+    )
+    lens = season.lens()
+    run_pipeline(lens, last=PSF)
+    with reading(lens.engine) as connection:
+        selection = stars.current_selection(connection, lens.name)
+        for psf in photometry.psfs_of(connection, lens.name, selection).values():
+            assert set(psf.psf_ref.removeprefix("psf_").split("_")) <= {"a", "b", "d"}
+    lens.close()
+    season.configure(stars={"stars_to_use_psf": ["a", "nobody"]})
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="no reference star is called 'nobody'; there are a, b, c"):
+        run_pipeline(lens)
+    lens.close()
+
+
+@pytest.mark.end_to_end
+def test_starred_as_the_reference_solver(season_copy):
+    season = season_copy()
+    ours = read_table(season.work / "prepared_roi_cutouts/small_r_photometry_per_epoch.csv")
+    season.configure(
+        psf={"solver": "starred", "n_iter_analytic": 40, "n_iter_pixels": 300},
+        roi_model={"solver": "starred", "n_iter_translations": 30, "n_iter_all": 150},
+    )
+    lens = season.lens()
+    run_pipeline(lens)
+    theirs = read_table(season.work / "prepared_roi_cutouts/small_r_photometry_per_epoch.csv")
+    # Few iterations of gradient descent: near, not at, the same light curve.
+    for label in ("A", "B"):
+        assert np.median(np.abs(theirs[f"{label}_mag"] - ours[f"{label}_mag"])) < 0.3
+    lens.close()
+
+
+def test_field_distortion_background_and_fixed_positions(season_copy):
+    season = season_copy()
+    season.configure(
+        psf={"field_distortion": True},
+        star_photometry={"uniform_background_per_epoch": True},
+        roi_model={**POINTS_ONLY, "fix_point_source_astrometry": True},
+    )
+    lens = season.lens()
+    run_pipeline(lens)
+    table = read_table(season.work / "prepared_roi_cutouts/small_r_photometry_per_epoch.csv")
+    assert len(table["mjd"]) == 6
+    assert np.isfinite(table["A_mag"]).all()
+    lens.close()
+
+
+def test_a_background_around_stars_common_to_all_epochs(season_copy):
+    season = season_copy()
+    season.configure(
+        stars={"stars_to_use_norm": 2, "max_gmag": 18.0, "stars_to_use_psf": 3, "min_number_stars": 2},
+        star_photometry={"starlet_global_background": True},
+        roi_model={"do_ROI_model": False},
+    )
+    lens = season.lens()
+    run_pipeline(lens)
+    with reading(lens.engine) as connection:
+        selection = stars.current_selection(connection, lens.name)
+        assert len(photometry.coefficients_of(connection, lens.name, selection)) == 6
+    lens.close()
+
+
+def test_constraints_take_frames_out_with_a_reason(season_copy):
+    from lightcurver_ops.stages.usage import usage
+
+    season = season_copy()
+    with reading((lens := season.lens()).engine) as connection:
+        worst = max(row.seeing_arcseconds for row in frames.all_frames(connection, lens.name))
+    lens.close()
+    season.configure(
+        roi_model={**POINTS_ONLY, "constraints_on_frame_columns": {"seeing_arcseconds": [0, worst - 1e-6]}}
+    )
+    lens = season.lens()
+    run_pipeline(lens)
+    with reading(lens.engine) as connection:
+        reasons = [item.reason for item in usage(connection, lens.config) if item.reason]
+    assert len(reasons) == 1
+    assert "seeing_arcseconds = " in reasons[0]
+    assert "constraints_on_frame_columns" in reasons[0]
+    lens.close()
+    season.configure(roi_model={"constraints_on_frame_columns": {"seing": [0, 1]}})
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="the frames table has no column 'seing'; it has id, lens"):
+        run_pipeline(lens)
+    lens.close()
+
+
+def test_a_starting_background_of_another_size_is_refused(season_copy):
+    season = season_copy()
+    np.save(season.work / "start.npy", np.zeros((10, 10)))
+    season.configure(roi_model={"starting_background": "start.npy"})
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match=r"start.npy: its shape is \(10, 10\), expected \(32, 32\)"):
+        run_pipeline(lens)
+    np.save(season.work / "start.npy", np.zeros((32, 32)))
+    season.configure(roi_model={"further_optimize_background": False})
+    lens.close()
+    lens = season.lens()
+    run_pipeline(lens)
+    lens.close()
+
+
+def test_two_filters_in_one_working_directory(tmp_path):
+    options = replace(
+        SMALL, n_nights=2, exposures_per_night=1, filters=(FilterOptions("r"), FilterOptions("i", 25.2))
+    )
+    truth = simulate_season(options, tmp_path / "season")
+    season = Season(tmp_path / "season", truth, write_lens_file(truth))
+    season.configure(**FAST, roi_model=POINTS_ONLY)
+    lens = season.lens()
+    run_pipeline(lens)
+    with reading(lens.engine) as connection:
+        assert photometry.published_filters(connection, lens.name) == ["i", "r"]
+    for name in ("i", "r"):
+        table = read_table(season.work / f"prepared_roi_cutouts/small_{name}_photometry_per_epoch.csv")
+        assert len(table["mjd"]) == 2
+    lens.close()
+    content = yaml.safe_load(season.config_path.read_text())
+    content["zero_points"] = {"photometric_band": {"r": "r_sdss"}}
+    season.config_path.write_text(yaml.safe_dump(content))
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="photometric_band has no entry for the filter i"):
+        run_pipeline(lens)
+    lens.close()
+
+
+@pytest.mark.end_to_end
+def test_on_postgres_the_same_rows_as_on_sqlite(season, reduced_season, postgres_url):
+    season.configure(database=postgres_url)
+    lens = season.lens()
+    run_pipeline(lens)
+    assert not (season.work / "database.sqlite3").exists()
+    mine = read_table(season.work / "prepared_roi_cutouts/small_r_photometry_per_epoch.csv")
+    theirs = read_table(reduced_season.work / "prepared_roi_cutouts/small_r_photometry_per_epoch.csv")
+    for column in mine.keys() - {"frame_id"}:
+        np.testing.assert_allclose(mine[column], theirs[column], rtol=1e-9, err_msg=column)
+    lens.close()
