@@ -55,8 +55,9 @@ def init(
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from error
-    open_ends = f"fill in what says {PLACEHOLDER}" if PLACEHOLDER in text else "look through it"
-    typer.echo(f"{path} written. Next: {open_ends}, then `lcops check {path}`.")
+    is_open = any(PLACEHOLDER in line and not line.startswith("#") for line in text.splitlines())
+    todo = f"fill in what says {PLACEHOLDER}" if is_open else "look through it"
+    typer.echo(f"{path} written. Next: {todo}, then `lcops check {path}`.")
 
 
 def check(config: Config) -> None:

@@ -39,7 +39,7 @@ def lightcurve(
     """Show the light curve of each image: magnitudes (or fluxes where there is no zero point) with errors."""
     with opened(config) as lens:
         ensure_initialized(lens)
-        labels, epochs, nights, title = _published(lens, filter_name, version)
+        labels, epochs, nights, title = _published(lens, config, filter_name, version)
     if plot is not None:
         from lightcurver_ops.diagnostics.light_curves import plot_light_curves
 
@@ -57,7 +57,9 @@ def lightcurve(
         typer.echo(_as_table(labels, columns))
 
 
-def _published(lens: Lens, filter_name: str | None, version: int | None) -> tuple[list[str], Any, Any, str]:
+def _published(
+    lens: Lens, config: Path, filter_name: str | None, version: int | None
+) -> tuple[list[str], Any, Any, str]:
     import numpy as np
 
     from lightcurver_ops.stages.light_curve_products import epoch_columns, night_columns
@@ -65,7 +67,7 @@ def _published(lens: Lens, filter_name: str | None, version: int | None) -> tupl
     with reading(lens.engine) as connection:
         filters = photometry.published_filters(connection, lens.name)
         if not filters:
-            raise ConfigurationError(f"{lens.name} has no light curve yet: `lcops run` makes it")
+            raise ConfigurationError(f"{lens.name} has no light curve yet: `lcops run {config}` makes it")
         if filter_name is None and len(filters) > 1:
             raise ConfigurationError(
                 f"{lens.name} has light curves in {', '.join(filters)}: choose one with --filter"
