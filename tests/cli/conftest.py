@@ -21,12 +21,19 @@ class Result:
     err: str
 
 
+class Terminal(io.StringIO):
+    """Takes what would be drawn on a screen."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def lcops(monkeypatch) -> Callable[..., Result]:
-    """Runs ``lcops ARGUMENTS``; output goes to what is no terminal, as under cron."""
+    """Runs ``lcops ARGUMENTS``; output goes to what is no terminal, as under cron, unless told otherwise."""
 
-    def call(*arguments: object) -> Result:
-        out, err = io.StringIO(), io.StringIO()
+    def call(*arguments: object, errors_to_terminal: bool = False) -> Result:
+        out, err = io.StringIO(), Terminal() if errors_to_terminal else io.StringIO()
         monkeypatch.setattr(sys, "argv", ["lcops", *map(str, arguments)])
         ours = logging.getLogger("lightcurver_ops")
         handlers, level = list(ours.handlers), ours.level

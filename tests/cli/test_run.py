@@ -96,6 +96,16 @@ def test_quiet_is_quiet(lcops, season):
     assert (again.code, again.out, again.err) == (0, "", "")
 
 
+def test_bars_are_drawn_on_a_terminal_and_stay_out_of_a_log_file(lcops, season, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    result = lcops("run", season.config_path, "--to", SOLVE, errors_to_terminal=True)  # lcops run ... > log
+    assert result.out == f"{IMPORT}: 6 of 6 done\n{SOLVE}: 6 of 6 done\n"
+    assert "0/6" in result.err
+    assert "━" in result.err
+    quiet = lcops("run", "-q", season.config_path, "--to", SOLVE, "--redo", 1, errors_to_terminal=True)
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+
+
 def test_verbose_logs_every_unit(lcops, season):
     result = lcops("-v", "run", season.config_path, "--to", IMPORT)
     logged = [line for line in result.err.splitlines() if line.startswith("INFO ")]
