@@ -18,6 +18,7 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
     frame_ids_of_filter,
 )
 from lightcurver_ops.stages.catalogs import catalog_identity
+from lightcurver_ops.stages.reference_stars import star_column
 
 
 class CalculateAbsoluteZeropoints(Stage):
@@ -67,12 +68,8 @@ class CalculateAbsoluteZeropoints(Stage):
 
             return panstarrs_magnitudes(self.config, chosen, band)
 
-        def column(name: str) -> np.ndarray:
-            return np.array(
-                [np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen]
-            )
-
-        gmag, colour = column("gmag"), column("bmag") - column("rmag")
+        gmag = star_column(chosen, "gmag")
+        colour = star_column(chosen, "bmag") - star_column(chosen, "rmag")
         return magnitudes_in_band(band, gmag, colour)
 
     def _save(

@@ -4,6 +4,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from lightcurver_ops.config import LensConfig
+from lightcurver_ops.stages.reference_stars import star_column
 
 
 def panstarrs_magnitudes(
@@ -24,16 +25,14 @@ def panstarrs_magnitudes(
     if not chosen:
         return np.zeros(0), np.zeros(0)
 
-    def column(name: str) -> np.ndarray:
-        return np.array([np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen])
-
     radius = max(star.distance_to_roi_arcsec for star in chosen) / 3600 + 0.01
     table = Cached(panstarrs.Panstarrs(), config.workdir / "catalog_cache").query(
         Disk(config.roi.ra, config.roi.dec, radius)
     )
     mjd = 51544.5 + (panstarrs.EPOCH - 2000.0) * 365.25
-    ra, dec = positions_at(
-        column("ra"), column("dec"), column("pmra"), column("pmdec"), column("ref_epoch"), mjd
+    ra, dec, pmra, pmdec, ref_epoch = (
+        star_column(chosen, name) for name in ("ra", "dec", "pmra", "pmdec", "ref_epoch")
     )
+    ra, dec = positions_at(ra, dec, pmra, pmdec, ref_epoch, mjd)
     magnitude = panstarrs_band(band, panstarrs.match(table, ra, dec))
     return magnitude, np.full(len(chosen), np.nan)

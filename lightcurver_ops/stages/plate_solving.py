@@ -122,9 +122,9 @@ class PlateSolving(Stage):
         if rows and (len(rows) - len(unsolved)) / len(rows) < needed:
             raise QualityGate(
                 f"{self.lens.name}: only {len(rows) - len(unsolved)} of {len(rows)} frames are plate solved, "
-                f"fewer than the fraction plate_solving.min_success_fraction = {needed}; not solved: {joined(unsolved)}. "
-                "See why with `lcops frames list`; check plate_scale_interval, search_radius and the ROI's position, "
-                "or eliminate hopeless frames with `lcops frames eliminate`",
+                f"fewer than the fraction plate_solving.min_success_fraction = {needed}; "
+                f"not solved: {joined(unsolved)}. See why with `lcops frames list`; check plate_scale_interval, "
+                "search_radius and the ROI's position, or eliminate hopeless frames with `lcops frames eliminate`",
                 solved=len(rows) - len(unsolved),
                 attempted=len(rows),
             )

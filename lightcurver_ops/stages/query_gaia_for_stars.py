@@ -12,6 +12,7 @@ from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import WHOLE_LENS, Run, Stage
 from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
 from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
+from lightcurver_ops.stages.reference_stars import star_column
 
 
 class QueryGaiaForStars(Stage):
@@ -177,14 +178,10 @@ class QueryGaiaForStars(Stage):
 
         wcs = frame_files.wcs_of(frame_files.read_header(self.lens.workdir / row.image_relpath))
 
-        def column(name: str) -> np.ndarray:
-            return np.array(
-                [np.nan if getattr(star, name) is None else getattr(star, name) for star in chosen]
-            )
-
-        ra, dec = positions_at(
-            column("ra"), column("dec"), column("pmra"), column("pmdec"), column("ref_epoch"), row.mjd
+        ra, dec, pmra, pmdec, ref_epoch = (
+            star_column(chosen, name) for name in ("ra", "dec", "pmra", "pmdec", "ref_epoch")
         )
+        ra, dec = positions_at(ra, dec, pmra, pmdec, ref_epoch, row.mjd)
         x, y = wcs.world_to_pixel_values(ra, dec)
         margin = self.config.cutouts.stamp_size_stars / 2
         inside = (x > margin) & (x < row.width - 1 - margin) & (y > margin) & (y < row.height - 1 - margin)

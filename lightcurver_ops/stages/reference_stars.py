@@ -1,5 +1,6 @@
 """Which reference stars serve for what, of those that a frame has."""
 
+import numpy as np
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import frames, stars
@@ -46,3 +47,9 @@ def stars_per_frame(
 def frames_with(connection: sa.Connection, lens: str, done: dict[str, str]) -> list[sa.Row]:
     """Usable frames whose unit is among those done by a stage."""
     return [row for row in frames.usable_frames(connection, lens) if row.image_relpath in done]
+
+
+def star_column(chosen: list[sa.Row], name: str) -> np.ndarray:
+    """A column of rows of `stars`, [S]; NaN where it is unknown."""
+    values = (getattr(star, name) for star in chosen)
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -34,7 +34,7 @@ FAULTS = {
 
 
 def make(season, fault):
-    return getattr(faults, fault)(season.raw[1], season.directory / "raw" / f"{fault}.fits")
+    return getattr(faults, fault)(season.raw[1], season.directory / "raw" / f"z_{fault}.fits")
 
 
 def reasons(lens):
@@ -57,8 +57,8 @@ def test_bad_frames_are_quarantined_with_a_reason_and_the_others_go_on(season):
     run_pipeline(lens, last=STARS)
     found = reasons(lens)
     for fault, pattern in FAULTS.items():
-        assert found[fault], fault
-        assert re.search(pattern, found[fault], re.IGNORECASE | re.DOTALL), found[fault]
+        assert found[f"z_{fault}"], fault
+        assert re.search(pattern, found[f"z_{fault}"], re.IGNORECASE | re.DOTALL), found[f"z_{fault}"]
     with reading(lens.engine) as connection:
         usable = [Path(row.image_relpath).stem for row in frames.usable_frames(connection, lens.name)]
     assert usable == good
@@ -71,7 +71,8 @@ def test_an_image_of_another_shape_is_pointed_out(season):
     lens = season.lens()
     results = run_pipeline(lens, last=stage_number(IMPORT))
     assert (
-        "1 frames are not 200 x 200 px as the others: frames/other_shape.fits" in results[1].report.summary()
+        "1 frames are not 200 x 200 px as the others: frames/z_other_shape.fits"
+        in results[1].report.summary()
     )
     lens.close()
 
