@@ -29,7 +29,7 @@ FAULTS = {
     "constant": r"constant.fits.*(constant|same value|one value)",
     "saturated": r"saturated.fits.*saturat",
     "duplicate": r"duplicate.fits: the same exposure as .*under another name",
-    "other_field": r"other_field.*not.*solve",
+    "other_field": r"not plate solved: .*other_field.*no match",
 }
 
 
