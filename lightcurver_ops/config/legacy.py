@@ -71,9 +71,9 @@ _MAP: dict[str, str] = {
 
 _NOT_NEEDED: dict[str, str] = {
     "redo": "what is out of date is found by itself; `lcops run --redo STAGE` forces a stage",
-    "redo_psf": "see redo",
-    "redo_star_photometry": "see redo",
-    "redo_stamp_extraction": "see redo",
+    "redo_psf": "`lcops run --redo psf_modeling` forces it",
+    "redo_star_photometry": "`lcops run --redo star_photometry` forces it",
+    "redo_stamp_extraction": "`lcops run --redo stamp_extraction` forces it",
     "gaia_query_redo": "a changed cut, region or catalogue makes a new selection by itself",
     "star_deconv_n_iter": "star photometry runs to convergence",
     "astrometry_net_api_key": "put the key into a file and name it in plate_solving.astrometry_net_api_key_file",

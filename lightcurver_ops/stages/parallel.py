@@ -61,8 +61,9 @@ def map_tasks(
 
 def _executor(processes: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
+    level = logging.getLogger("lightcurver_ops").getEffectiveLevel()
     return ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(),)
+        processes, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(), level)
     )
 
 
@@ -98,10 +99,11 @@ def _guarded(function: Callable[[Any], Any], task: Any) -> Outcome:
         return Outcome(error=RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _prepare_worker(parent: int) -> None:
+def _prepare_worker(parent: int, log_level: int) -> None:
+    logging.getLogger("lightcurver_ops").setLevel(log_level)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends workers at once and without a traceback
     if sys.platform == "linux":
         import ctypes
 

@@ -56,5 +56,7 @@ def test_every_key_of_the_models_is_in_the_template():
 def test_what_must_be_filled_in_is_refused_until_it_is(tmp_path):
     path = tmp_path / "lens.yaml"
     path.write_text(lens_template({"name": "demo", "workdir": ".", "raw": {}, "roi": {}}))
-    with pytest.raises(ConfigurationError, match=r"line \d+: roi.ra = 'FILL_IN'"):
+    with pytest.raises(
+        ConfigurationError, match=r"line \d+: roi.ra is still to be filled in \(Right ascension"
+    ):
         load_lens(path)
