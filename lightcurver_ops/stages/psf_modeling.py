@@ -46,11 +46,14 @@ class PsfModeling(Stage):
         assert selection is not None
         n_slots = max((len(names) for names in chosen.values()), default=0)
         batch = self.config.compute.psf_batch
+        self._unconverged = 0
         try:
             for start in range(0, len(rows), batch):
                 self._make_batch(rows[start : start + batch], chosen, n_slots, selection, units, run)
         finally:
             index_regions(self.lens)
+        if self._unconverged:
+            run.note(f"{self._unconverged} not converged (PSFs.status says why)")
 
     def _make_batch(
         self,
@@ -119,6 +122,7 @@ class PsfModeling(Stage):
             error = BadFrame(f"{unit}: the PSF cannot be fitted: {fits.status[f]}")
             run.quarantine(unit, inputs_hash, error, self._without_psf(row, selection))
             return
+        self._unconverged += not fits.converged[f]
         relpath = psf_relpath(unit)
         used = [star.name for star, is_used in zip(chosen, fits.used[f], strict=False) if is_used]
         psf_ref = "psf_" + "_".join(used)
