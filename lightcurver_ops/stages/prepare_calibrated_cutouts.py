@@ -123,7 +123,7 @@ class PrepareCalibratedCutouts(Stage):
             run.note(f"{filter_name}: {len(rows)} frames")
             if calibrated.normalization_reduced_scatter is False:
                 run.note(
-                    f"{filter_name}: WARNING: zero points scatter by {calibrated.scatter:.3f} mag after normalization, by "
-                    f"{calibrated.scatter_before:.3f} mag before: look at diagnostics/normalization_*.png"
+                    f"{filter_name}: WARNING: zero points scatter by {calibrated.scatter:.3f} mag normalized, "
+                    f"by {calibrated.scatter_before:.3f} mag before: look at diagnostics/normalization_*.png"
                 )
             run.done(filter_name, inputs_hash)
