@@ -4,11 +4,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lightcurver_ops.bookkeeping.ledger import upsert
 from lightcurver_ops.bookkeeping.tables import (
     PSFs,
     absolute_zeropoints,
     catalog_star_photometry,
     frames,
+    lenses,
     light_curve_points,
     normalization_coefficients,
     publications,
@@ -81,8 +83,8 @@ def replace_rows(
     connection.execute(
         sa.delete(table).where(table.c.frame_id.in_(frame_ids), table.c.combined_footprint_hash == selection)
     )
-    if rows:
-        connection.execute(sa.insert(table), rows)
+    # Not a plain insert: another task may write the same rows at the same time.
+    upsert(connection, table, rows)
 
 
 def publish(
@@ -93,6 +95,8 @@ def publish(
     points: list[dict[str, Any]],
 ) -> int:
     """Store a light curve as the next version of its lens and filter; returns the version."""
+    # One publication of a lens at a time (SQLite has but one writer anyway).
+    connection.execute(sa.select(lenses.c.name).where(lenses.c.name == lens).with_for_update())
     newest = connection.execute(
         sa.select(sa.func.max(publications.c.version)).where(
             publications.c.lens == lens, publications.c.filter == filter_name

@@ -37,9 +37,7 @@ def save_selection(
     connection.execute(
         sa.delete(stars).where(stars.c.lens == lens, stars.c.combined_footprint_hash == selection)
     )
-    connection.execute(
-        sa.insert(stars), [{"lens": lens, "combined_footprint_hash": selection, **row} for row in rows]
-    )
+    upsert(connection, stars, [{"lens": lens, "combined_footprint_hash": selection, **row} for row in rows])
 
 
 def current_selection(connection: sa.Connection, lens: str) -> str | None:
@@ -66,20 +64,9 @@ def save_stars_in_frame(
             stars_in_frames.c.frame_id == frame_id, stars_in_frames.c.combined_footprint_hash == selection
         )
     )
-    if positions:
-        connection.execute(
-            sa.insert(stars_in_frames),
-            [
-                {
-                    "frame_id": frame_id,
-                    "combined_footprint_hash": selection,
-                    "star_gaia_id": star,
-                    "x": x,
-                    "y": y,
-                }
-                for star, (x, y) in positions.items()
-            ],
-        )
+    key = {"frame_id": frame_id, "combined_footprint_hash": selection}
+    rows = [{**key, "star_gaia_id": star, "x": x, "y": y} for star, (x, y) in positions.items()]
+    upsert(connection, stars_in_frames, rows)
 
 
 def stars_in_frame(

@@ -128,6 +128,8 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             for column in _REFRESHED_ONLY_WITH_PIXELS:
                 row.pop(column, None)
         frames.save_frame(connection, row)
+        if previous is not None:
+            frames.restore(connection, [previous.id], by=self.name)
 
     def _without_frame(self, path: str):
         """A file that is no longer good takes its frame with it: eliminated, with the reason in the ledger."""

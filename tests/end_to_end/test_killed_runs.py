@@ -149,3 +149,11 @@ def test_two_runs_at_once_change_nothing(season, reduced_season):
     finish(lcops(season))
     assert_same(content(season.work), content(reduced_season.work))
     assert_same_light_curve(season.work, reduced_season.work)
+
+
+def test_two_runs_at_once_on_postgres(season, reduced_season, postgres_url):
+    season.configure(database=postgres_url)
+    processes = [lcops(season), lcops(season)]
+    for process in processes:
+        finish(process)
+    assert_same_light_curve(season.work, reduced_season.work)

@@ -223,3 +223,19 @@ def test_only_the_frames_asked_for(season):
     results = run_pipeline(lens, last=SOLVE, options=RunOptions(frames=(name,)))
     assert [result.report.done for result in results[1:]] == [1, 1]
     lens.close()
+
+
+def test_a_raw_file_that_breaks_and_is_repaired(season):
+    target = season.raw[3]
+    content = target.read_bytes()
+    lens = season.lens()
+    run_pipeline(lens, last=SOLVE)
+    target.write_bytes(content[: len(content) // 2])
+    season.configure(plate_solving={"min_success_fraction": 0.5})
+    run_pipeline(lens, last=SOLVE)
+    assert "no longer readable" in reasons(lens)[target.stem]
+    target.write_bytes(content)
+    run_pipeline(lens, last=STARS)
+    with reading(lens.engine) as connection:
+        assert len(frames.usable_frames(connection, lens.name)) == len(season.raw)
+    lens.close()
