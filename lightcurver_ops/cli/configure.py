@@ -69,6 +69,11 @@ def check(config: Config) -> None:
     typer.echo(f"{config} is valid.")
     for line in _explanation(lens):
         typer.echo(f"  {line}")
+    roi = lens.roi
+    if list(roi.point_sources.values()) == [(roi.ra, roi.dec)] and lens.roi_model.further_optimize_background:
+        typer.echo(
+            "note: the only image lies at the centre of the ROI: for a lens, name its images under roi.point_sources"
+        )
     problems = [
         problem for finding in (_raw, _workdir, _catalogue, _plate_solving) for problem in finding(lens)
     ]

@@ -51,7 +51,17 @@ def list_frames(
     if as_csv:
         _print_csv(shown)
         return
-    header = ["id", "frame", "mjd", "filter", "seeing", "sky", "ellipt.", "used", "why not"]
+    header = [
+        "id",
+        "frame",
+        "mjd",
+        "filter",
+        "seeing [arcsec]",
+        "sky [e-/s/px]",
+        "ellipt.",
+        "used",
+        "why not",
+    ]
     rows = [
         [
             str(item.frame.id),

@@ -17,8 +17,9 @@ from lightcurver_ops.stages.initialize_database import ensure_initialized
 def lightcurve(
     config: Config,
     per: Annotated[
-        Literal["night", "epoch"], typer.Option(help="One row per night or per exposure.")
-    ] = "night",
+        Literal["night", "epoch"] | None,
+        typer.Option(help="One row per night or per exposure; default: nights, where there are several."),
+    ] = None,
     filter_name: Annotated[
         str | None,
         typer.Option("--filter", help="Which filter; needed where there are several.", metavar="FILTER"),
@@ -47,6 +48,8 @@ def lightcurve(
         typer.echo(f"figure: {plot}", err=True)
         if output == "table":
             return
+    if per is None:
+        per = "night" if len(nights["mjd"]) > 1 else "epoch"
     columns = nights if per == "night" else epochs
     if output == "csv":
         from lightcurver_ops.storage.tables import write_csv

@@ -81,6 +81,8 @@ def plot_light_curves(
     name_axes(axes, y=_NAMES[kind])
     if handles:
         legend(axes, handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    if len(nights["mjd"]) > 1:
+        axes.text(1.01, 0.0, "bold: nights\npale: exposures", fontsize=SMALL, transform=axes.transAxes)
     every = np.concatenate([np.zeros(0), *(finite(epochs[f"{label}_{kind}"]) for label in labels)])
     if not every.size:
         say_empty(axes)
@@ -159,6 +161,11 @@ def _draw_curve(axes: Axes, j: int, prefix: str, kind: str, epochs: Columns, nig
     axes.errorbar(
         epochs["mjd"], epochs[prefix + kind], epochs[f"{prefix}d_{kind}"], **style, ms=2.5, lw=0.5, alpha=0.3
     )
+    if len(nights["mjd"]) == 1:
+        # The mean of a single night says nothing beside its exposures, which are then what is to be seen.
+        return axes.errorbar(
+            epochs["mjd"], epochs[prefix + kind], epochs[f"{prefix}d_{kind}"], **style, ms=4, lw=1.0
+        )
     return axes.errorbar(
         nights["mjd"],
         nights[prefix + kind],

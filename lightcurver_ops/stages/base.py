@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import sqlalchemy as sa
 
@@ -119,7 +119,7 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     """Counted up when the stage would make something else from the same inputs."""
     frame_wise: ClassVar[bool] = False
-    depends_on: ClassVar[tuple[str, ...]] = ()
+    depends_on: tuple[str, ...] = ()
     """Names of the stages whose products this one reads."""
 
     def __init__(self, lens: Lens):
@@ -173,9 +173,9 @@ class Stage(ABC):
         engine = self.lens.engine
         with reading(engine) as connection:
             units = self.select(connection, options)
-            if not units:
-                self.check(connection)
-                raise NothingToDo(f"{self.lens.name}: {self.name}: everything is up to date")
+            last = ledger.last_run(connection, self.lens.name, self.name)
+        if not units:
+            self._only_check(last is not None and last.status in ("failed", "interrupted"), options)
         with writing(engine) as connection:
             run_id = ledger.begin_run(connection, self.lens.name, self.name, len(units))
         run = Run(self, run_id, len(units), options.progress)
@@ -188,6 +188,28 @@ class Stage(ABC):
             raise
         run.end("done")
         return run.report
+
+    def _only_check(self, was_bad: bool, options: RunOptions) -> NoReturn:
+        """The quality gate where nothing is to do; the ledger hears of it when it changes what the last run said."""
+        nothing = NothingToDo(f"{self.lens.name}: {self.name}: everything is up to date")
+        try:
+            with reading(self.lens.engine) as connection:
+                self.check(connection)
+        except LightcurverError as error:
+            if not was_bad:
+                self._enter_nothing_done(options).end_with(error)
+            raise
+        if was_bad:
+            self._enter_nothing_done(options).end("nothing_to_do")
+        raise nothing
+
+    def _enter_nothing_done(self, options: RunOptions) -> "Run":
+        with writing(self.lens.engine) as connection:
+            return Run(self, ledger.begin_run(connection, self.lens.name, self.name, 0), 0, options.progress)
+
+    def is_outdated_by(self, unit: str, inputs: set[str]) -> bool:
+        """Whether a unit is stale because these units of the stages it depends on are to be made again."""
+        return (unit in inputs or WHOLE_LENS in inputs) if self.frame_wise else bool(inputs)
 
     def state(self, connection: sa.Connection, outdated: Mapping[str, set[str]] | None = None) -> State:
         """What is done, stale, missing, quarantined and failed, with reasons.
@@ -203,10 +225,9 @@ class Stage(ABC):
         reasons = {}
         for unit, inputs_hash in self.plan(connection).items():
             product = known.get(unit)
-            from_outdated = unit in inputs if self.frame_wise else bool(inputs)
             if product is None:
                 units[unit] = "missing"
-            elif product.inputs_hash != inputs_hash or from_outdated:
+            elif product.inputs_hash != inputs_hash or self.is_outdated_by(unit, inputs):
                 units[unit] = "stale"
             else:
                 units[unit] = product.status

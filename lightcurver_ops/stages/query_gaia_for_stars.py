@@ -9,7 +9,7 @@ from lightcurver_ops.bookkeeping import frames, stars
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.errors import QualityGate
-from lightcurver_ops.stages.base import WHOLE_LENS, Run, Stage
+from lightcurver_ops.stages.base import WHOLE_LENS, Lens, Run, Stage
 from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
 from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
 from lightcurver_ops.stages.reference_stars import star_column
@@ -20,7 +20,7 @@ class QueryGaiaForStars(Stage):
 
     name = "query_gaia_for_stars"
     title = "Reference stars from the catalogue"
-    depends_on = ("plate_solving", "calculate_common_and_total_footprint")
+    depends_on: tuple[str, ...] = ("plate_solving", "calculate_common_and_total_footprint")
     config_keys = (
         "stars.strategy",
         "stars.ROI_disk_radius_arcseconds",
@@ -35,6 +35,16 @@ class QueryGaiaForStars(Stage):
         "roi.dec",
         "roi.ROI_size",
     )
+
+    def __init__(self, lens: Lens):
+        super().__init__(lens)
+        if self.config.stars.strategy == "ROI_disk":
+            self.depends_on = ("plate_solving",)  # which stars there are does not depend on any frame
+
+    def is_outdated_by(self, unit: str, inputs: set[str]) -> bool:
+        if unit == WHOLE_LENS:
+            return self.config.stars.strategy != "ROI_disk" and bool(inputs)
+        return unit in inputs or WHOLE_LENS in inputs
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         rows = frames.usable_frames(connection, self.lens.name)

@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from lightcurver_ops.bookkeeping import frames
 from lightcurver_ops.bookkeeping.engine import writing
+from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.simulation.comparison import compare
 from lightcurver_ops.stages.pipeline import STAGE_NAMES, pipeline_state, run_pipeline, stage_number
 from lightcurver_ops.storage.tables import read_table
@@ -227,7 +228,6 @@ def test_every_configuration_key_belongs_to_a_stage_or_is_known_to_change_nothin
 
 
 def test_stages_are_found_by_number_name_and_beginning():
-    from lightcurver_ops.errors import ConfigurationError
 
     assert stage_number("6") == stage_number("psf_modeling") == stage_number("psf") == 6
     with pytest.raises(
@@ -236,3 +236,37 @@ def test_stages_are_found_by_number_name_and_beginning():
         stage_number("psf_modelling")
     with pytest.raises(ConfigurationError, match="there is no stage 'calculate'"):
         stage_number("calculate")
+
+
+def test_status_after_an_elimination_names_what_will_be_made_and_no_more(season_copy):
+    season = season_copy()
+    season.configure(roi_model={"further_optimize_background": False})
+    lens = season.lens()
+    run_pipeline(lens)
+    with writing(lens.engine) as connection:
+        row = frames.all_frames(connection, lens.name)[0]
+        frames.eliminate(connection, [row.id], "satellite trail", "user test")
+    expected = {state.stage for state in pipeline_state(lens) if state.outdated()}
+    assert expected == set(done(run_pipeline(lens)))
+    lens.close()
+
+
+def test_a_failure_that_is_over_is_no_longer_the_last_word(season_copy):
+    season = season_copy()
+    lens = season.lens()
+    run_pipeline(lens)
+    lens.close()
+    catalogue = season.directory / "catalogue.ecsv"
+    season.configure(stars={"gaia_catalog_file": str(season.directory / "none.ecsv")})
+    lens = season.lens()
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        run_pipeline(lens)
+    assert {state.stage for state in pipeline_state(lens) if state.last_status == "failed"} == {
+        "plate_solving"
+    }
+    lens.close()
+    season.configure(stars={"gaia_catalog_file": str(catalogue)})
+    lens = season.lens()
+    assert done(run_pipeline(lens)) == {}
+    assert not [state.stage for state in pipeline_state(lens) if state.last_status == "failed"]
+    lens.close()
