@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 UV_VERSION := 0.13.9
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 .PHONY: help demo test test-unit check format lock clean
 
