@@ -291,6 +291,9 @@ class RoiModel(Section):
     """FITS or npy image on the subsampled grid; relative to the working directory."""
     further_optimize_background: bool = True
     """false: keep the starting background, or none."""
+    smooth_galaxy: bool = True
+    """Let one smooth profile (Sersic), fitted, not penalised, be part of the background where the data show a galaxy;
+    false: the penalised pixels alone, as in STARRED, which dim the galaxy and brighten the images seen against it."""
     regularisation: Regularisation = Regularisation()
     """Penalties on the background."""
     n_iter_translations: int = Field(default=300, ge=1)

@@ -11,7 +11,7 @@ from lightcurver_ops.bookkeeping import frames, photometry, stars
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import PSFs
 from lightcurver_ops.errors import ConfigurationError
-from lightcurver_ops.simulation import FilterOptions, simulate_season
+from lightcurver_ops.simulation import FilterOptions, faults, simulate_season
 from lightcurver_ops.simulation.lens_file import write_lens_file
 from lightcurver_ops.stages.base import RunOptions
 from lightcurver_ops.stages.pipeline import run_pipeline, stage_number
@@ -263,6 +263,60 @@ def test_two_filters_in_one_working_directory(tmp_path):
     with pytest.raises(ConfigurationError, match="photometric_band has no entry for the filter i"):
         run_pipeline(lens)
     lens.close()
+
+
+def test_which_frames_are_solved_again(season):
+    faults.other_field(season.raw[0], season.directory / "raw" / "elsewhere.fits")
+    season.configure(plate_solving={"min_success_fraction": 0.5})
+
+    def selected(which):
+        season.configure(plate_solving={"frames": which})
+        lens = season.lens()
+        (result,) = run_pipeline(lens, first=SOLVE, last=SOLVE)
+        lens.close()
+        return result.report.selected if result.report else 0
+
+    lens = season.lens()
+    run_pipeline(lens, last=SOLVE)
+    lens.close()
+    assert selected("all_never_attempted") == 0
+    assert selected("all_not_plate_solved") == 1
+    assert selected("all_not_eliminated") == 7
+
+
+def test_sky_subtracted_frames_and_masked_sources(season):
+    def first_frame():
+        lens = season.lens()
+        run_pipeline(lens, last=stage_number("read_convert"))
+        with reading(lens.engine) as connection:
+            row = frames.all_frames(connection, lens.name)[0]
+        lens.close()
+        return row
+
+    plain = first_frame()
+    season.configure(background={"mask_sources_before_background": True, "n_boxes": 6})
+    masked = first_frame()
+    assert masked.inputs_hash != plain.inputs_hash
+    assert masked.sky_level_electron_per_second == pytest.approx(
+        plain.sky_level_electron_per_second, rel=0.02
+    )
+    season.configure(background={"do_background_subtraction": False})
+    kept = first_frame()
+    assert kept.sky_level_electron_per_second == pytest.approx(plain.sky_level_electron_per_second, rel=0.02)
+    assert kept.background_rms_electron_per_second == pytest.approx(
+        plain.background_rms_electron_per_second, rel=0.1
+    )
+
+
+def test_without_the_smooth_galaxy_the_images_gain_its_light(season_copy):
+    season = season_copy()
+    path = season.work / "prepared_roi_cutouts/small_r_photometry_per_epoch.csv"
+    with_galaxy = read_table(path)
+    season.configure(roi_model={"smooth_galaxy": False})
+    lens = season.lens()
+    run_pipeline(lens)
+    lens.close()
+    assert read_table(path)["A_flux"].sum() > with_galaxy["A_flux"].sum()
 
 
 @pytest.mark.end_to_end
