@@ -1,7 +1,6 @@
 """The program: its commands, its exit codes, and how errors are shown."""
 
 import logging
-import os
 import sys
 from typing import Annotated
 
@@ -84,7 +83,6 @@ def _options(
 
 def main() -> None:
     """Run the program; our own errors become one message and an exit code."""
-    os.environ.setdefault("JAX_PLATFORMS", "")  # any device that is there
     try:
         app(prog_name="lcops")
     except LightcurverError as error:

@@ -207,4 +207,6 @@ def safe(name: str) -> str:
 
 def prepared_path(config: Any, filter_name: str, suffix: str = ".h5") -> Path:
     """The products of a filter: <workdir>/prepared_roi_cutouts/<roi>_<filter><suffix>."""
-    return config.workdir / "prepared_roi_cutouts" / f"{safe(config.roi_name)}_{safe(filter_name)}{suffix}"
+    from lightcurver_ops.storage.tables import product_path
+
+    return product_path(config.workdir, f"{safe(config.roi_name)}_{safe(filter_name)}", suffix)

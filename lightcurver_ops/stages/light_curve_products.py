@@ -1,6 +1,5 @@
 """The files of stage 11: light curves per epoch and per night, astrometry, high-resolution images."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,8 +120,7 @@ def write_scene(
         }
         for j, label in enumerate(labels)
     }
-    base = prepared_path(config, filter_name)
-    write_json(_with(base, "_astrometry.json"), astrometry)
+    write_json(prepared_path(config, filter_name, "_astrometry.json"), astrometry)
     # The scene is centred on the ROI, the grid on the stamp: the WCS moves by the difference.
     centred = wcs.deepcopy()
     centred.wcs.crpix += (size - 1) / 2 - np.array([float(x0), float(y0)])
@@ -134,8 +132,6 @@ def write_scene(
         (images.BACKGROUND, fit.background),
         (images.HIGH_RES_MODEL, fit.background + sources),
     ):
-        images.write_model_image(_with(base, ending), image, header, prepared.subsampling_factor, zeropoint)
-
-
-def _with(base: Path, ending: str) -> Path:
-    return base.with_name(base.name.removesuffix(".h5") + ending)
+        images.write_model_image(
+            prepared_path(config, filter_name, ending), image, header, prepared.subsampling_factor, zeropoint
+        )
