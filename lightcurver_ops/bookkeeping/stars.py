@@ -5,8 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping.ledger import provenance, upsert
-from lightcurver_ops.bookkeeping.tables import star_selections, stars, stars_in_frames
+from lightcurver_ops.bookkeeping.ledger import now, provenance, upsert
+from lightcurver_ops.bookkeeping.tables import star_exclusions, star_selections, stars, stars_in_frames
 
 
 def save_selection(
@@ -77,3 +77,26 @@ def stars_in_frame(
         stars_in_frames.c.frame_id == frame_id, stars_in_frames.c.combined_footprint_hash == selection
     )
     return {row.star_gaia_id: (row.x, row.y) for row in connection.execute(query)}
+
+
+def exclusions_of(connection: sa.Connection, lens: str) -> list[sa.Row]:
+    """Reference stars that users took out, by name."""
+    query = sa.select(star_exclusions).where(star_exclusions.c.lens == lens)
+    return list(connection.execute(query.order_by(star_exclusions.c.name)))
+
+
+def excluded_ids(connection: sa.Connection, lens: str) -> list[str]:
+    """Sorted catalogue identifiers of the stars that users took out."""
+    return sorted(row.star_gaia_id for row in exclusions_of(connection, lens))
+
+
+def exclude_star(connection: sa.Connection, lens: str, star: sa.Row, comment: str, by: str) -> None:
+    """Take a star out of the PSF and the normalization of a lens."""
+    row = {"lens": lens, "star_gaia_id": star.gaia_id, "name": star.name, "comment": comment}
+    upsert(connection, star_exclusions, [{**row, "decided_by": by, "decided_at": now()}])
+
+
+def include_star(connection: sa.Connection, lens: str, gaia_id: str) -> bool:
+    """Take a star back in; whether it was out."""
+    condition = (star_exclusions.c.lens == lens) & (star_exclusions.c.star_gaia_id == gaia_id)
+    return connection.execute(sa.delete(star_exclusions).where(condition)).rowcount > 0

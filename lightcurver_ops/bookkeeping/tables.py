@@ -378,5 +378,51 @@ products = Table(
     comment="what each stage has made, for which unit, from which inputs",
 )
 
+raw_files = Table(
+    "raw_files",
+    metadata,
+    _id(),
+    _lens(),
+    Column("path", Text, nullable=False, comment="raw file: path or URL"),
+    Column("size", BigInteger, nullable=False, comment="bytes"),
+    Column("modified", String(100), nullable=False, comment="what the storage says of its last change"),
+    Column("mjd", Double, comment="MJD UTC, middle of the exposure, by its header"),
+    Column(
+        "night", String(10), comment="date on which the observing night began, noon to noon at the telescope"
+    ),
+    Column("problem", Text, comment="why its night is not known"),
+    Column("noticed_at", DateTime(timezone=True), nullable=False, comment="UTC, when this state was noticed"),
+    UniqueConstraint("lens", "path"),
+    comment="raw files that were noticed, and their observing nights",
+)
+
+star_exclusions = Table(
+    "star_exclusions",
+    metadata,
+    _lens(primary_key=True),
+    Column("star_gaia_id", String(40), primary_key=True, comment="stars.gaia_id"),
+    Column("name", String(10), nullable=False, comment="name of the star when it was excluded"),
+    Column("comment", Text, nullable=False, comment="why"),
+    Column("decided_by", String(100), nullable=False, comment="who excluded it"),
+    Column("decided_at", DateTime(timezone=True), nullable=False, comment="UTC"),
+    comment="reference stars that a user took out of the PSF and the normalization",
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    _id(),
+    _lens(index=True),
+    Column("key", String(300), nullable=False, comment="identifier of the event: one message each"),
+    Column("kind", String(40), nullable=False, comment="stage_failed, quality_gate, no_frames, ..."),
+    Column("subject", Text, nullable=False, comment="first line of the message"),
+    Column("body", Text, nullable=False, comment="the message"),
+    Column("raised_at", DateTime(timezone=True), nullable=False, comment="UTC"),
+    Column("delivery", Text, comment="JSON: channel: delivered, or why not"),
+    UniqueConstraint("lens", "key"),
+    comment="alerts that were raised, and what became of them",
+)
+
+Index("ix_raw_files_lens_night", raw_files.c.lens, raw_files.c.night)
 Index("ix_frames_lens_mjd", frames.c.lens, frames.c.mjd)
 Index("ix_products_lens_stage_status", products.c.lens, products.c.stage, products.c.status)

@@ -132,13 +132,7 @@ def _raw(lens: LensConfig) -> list[str]:
 
     try:
         image = raw.read_raw(files[0].path, hdu_data=lens.raw.hdu_data, hdus_header=lens.raw.hdus_header)
-        if lens.raw.header_parser is not None:
-            fields = header.parse_with(
-                header.load_header_parser(lens.raw.header_parser), image.header, files[0].path
-            )
-        else:
-            mapping = lens.raw.header.model_dump(exclude_none=True)
-            fields = header.read_header_fields(image.header, mapping, files[0].path)
+        fields = header.fields_of(image.header, lens.raw, files[0].path)
     except (BadFrame, LightcurverError) as error:
         return [str(error)]
     ny, nx = image.data.shape

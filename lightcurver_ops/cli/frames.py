@@ -16,7 +16,7 @@ from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.tables import frames as frames_table
 from lightcurver_ops.cli.common import Config, counted, opened, table
 from lightcurver_ops.errors import ConfigurationError
-from lightcurver_ops.stages.base import Lens, RunOptions
+from lightcurver_ops.stages.base import Lens, RunOptions, is_called
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.read_convert_skysub_character_catalog import ReadConvertSkysubCharacterCatalog
 from lightcurver_ops.stages.usage import FrameUsage, usage
@@ -147,22 +147,13 @@ def _matching(
     usages: list[FrameUsage], names: list[str], config: Path, *, also: Collection[str] = ()
 ) -> list[FrameUsage]:
     """The frames of all names; a name that fits none is an error, unless it is known from elsewhere."""
-    matches = {name: [item for item in usages if _is_called(item.frame, name)] for name in names}
+    matches = {name: [item for item in usages if is_called(item.frame, name)] for name in names}
     unknown = [name for name, found in matches.items() if not found and name not in also]
     if unknown:
         raise ConfigurationError(
             f"no frame matches {', '.join(unknown)}; `lcops frames list {config}` lists them"
         )
     return list({item.frame.id: item for found in matches.values() for item in found}.values())
-
-
-def _is_called(frame: sa.Row, name: str) -> bool:
-    options = RunOptions(frames=(name,))
-    return (
-        str(frame.id) == name
-        or options.wants(frame.image_relpath)
-        or options.wants(frame.original_image_path)
-    )
 
 
 def _of_names(never: dict[str, str], names: list[str]) -> dict[str, str]:

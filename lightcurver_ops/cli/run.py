@@ -7,7 +7,7 @@ import typer
 
 from lightcurver_ops.cli.common import Config, opened, shown_progress, table
 from lightcurver_ops.errors import ConfigurationError
-from lightcurver_ops.stages.base import Lens, RunOptions
+from lightcurver_ops.stages.base import WHOLE_LENS, Lens, RunOptions
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.pipeline import (
     STAGES,
@@ -107,7 +107,8 @@ def run(
 def _find(lens: Lens, options: RunOptions, config: Path) -> None:
     """Refuse frames that do not exist, before a run that would be silent about them."""
     ensure_initialized(lens)
-    if not any(options.wants(unit) for state in pipeline_state(lens) for unit in state.units):
+    named = (unit for state in pipeline_state(lens) for unit in state.units if unit != WHOLE_LENS)
+    if not any(options.wants(unit) for unit in named):
         raise ConfigurationError(
             f"no frame or raw file matches --frames {' '.join(options.frames or ())}; "
             f"`lcops frames list {config}` lists the frames"

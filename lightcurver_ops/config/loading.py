@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from lightcurver_ops.config import legacy
 from lightcurver_ops.config.messages import explain
-from lightcurver_ops.config.models import LensConfig, ObservatoryConfig
+from lightcurver_ops.config.models import LensConfig
+from lightcurver_ops.config.observatory import ObservatoryConfig
 from lightcurver_ops.config.yaml_source import YamlSource, read_yaml
 from lightcurver_ops.errors import ConfigurationError
 

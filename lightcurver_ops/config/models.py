@@ -1,15 +1,13 @@
-"""A lens, and the observatory whose defaults lenses share."""
+"""A lens."""
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from lightcurver_ops.config import sections
-from lightcurver_ops.config.base import Section
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=100)]
+from lightcurver_ops.config.base import Name, Section
 
 
 class LensConfig(Section):
@@ -35,6 +33,7 @@ class LensConfig(Section):
     zero_points: sections.ZeroPoints = sections.ZeroPoints()
     roi_model: sections.RoiModel = sections.RoiModel()
     compute: sections.Compute = sections.Compute()
+    operations: sections.Operations = sections.Operations()
 
     @model_validator(mode="after")
     def _consistent(self) -> "LensConfig":
@@ -59,6 +58,17 @@ class LensConfig(Section):
         """SQLAlchemy URL of the bookkeeping."""
         return self.database or f"sqlite:///{self.workdir / 'database.sqlite3'}"
 
+    def with_settings(self, *, database: str | None = None, processes: int | None = None) -> "LensConfig":
+        """The same lens with another bookkeeping or number of processes, where they are given."""
+        changes: dict[str, Any] = {}
+        if database is not None:
+            changes["database"] = database
+        if processes is not None:
+            changes["compute"] = self.compute.model_copy(update={"processes": processes})
+        changed = self.model_copy(update=changes)
+        changed.__dict__.pop("database_url", None)  # a copy takes what was cached along
+        return changed
+
     def band_of(self, filter_name: str) -> str | None:
         """The photometric band that stands for a filter; None where the configuration names none."""
         band = self.zero_points.photometric_band
@@ -70,14 +80,3 @@ class LensConfig(Section):
         for part in key.split("."):
             value = getattr(value, part)
         return value.model_dump(mode="json") if isinstance(value, Section) else value
-
-
-class ObservatoryConfig(Section):
-    """What the lenses of an observatory share."""
-
-    name: Name = "observatory"
-    """Name of the observatory."""
-    lenses: list[str] = ["lenses/*.yaml"]
-    """Patterns of the lens files, relative to this file."""
-    defaults: dict[str, Any] = {}
-    """Keys of a lens configuration that hold for every lens that does not say otherwise."""

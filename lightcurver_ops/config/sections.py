@@ -14,6 +14,7 @@ from lightcurver_ops.config.base import (
     RightAscension,
     Section,
     SkyPosition,
+    TimeZone,
 )
 from lightcurver_ops.config.header import HeaderMapping
 
@@ -71,7 +72,7 @@ class Telescope(Section):
     """Metres above sea level."""
     imager: str | None = None
     """Name of the camera."""
-    timezone: str | None = None
+    timezone: TimeZone | None = None
     """IANA name (America/Santiago) by which nights run from noon to noon; null: from the longitude."""
 
 
@@ -311,3 +312,20 @@ class Compute(Section):
     """Frames whose PSFs are fitted together; bounds the memory."""
     diagnostics: bool = True
     """Write the figures."""
+
+
+class Operations(Section):
+    """How an observatory runs this lens every night; never changes a result."""
+
+    owner: str = "lightcurver-ops"
+    """Who answers for this lens, shown in the web pages."""
+    tags: list[str] = []
+    """More tags by which its DAGs are found."""
+    frames_per_task: int = Field(default=20, ge=1)
+    """Frames in one task of the stages that work frame by frame."""
+    wait_for_frames_hours: Annotated[float, Field(ge=0)] = 0.0
+    """How long the run of a night waits for its first frame to arrive; 0: it takes what is there."""
+    alert_after_nights_without_frames: int | None = Field(default=3, ge=1)
+    """Nights without a frame before an alert is raised, once; null: never."""
+    season_overdue_hours: Positive | None = 12.0
+    """An alert is raised when the run that makes the light curve is not finished after so long; null: never."""

@@ -60,9 +60,15 @@ class RunOptions:
     """Only these frames in frame-wise stages: names or patterns, with or without directory and suffix."""
     progress: Progress = lambda _label, _done, _total: None
     """Called with (stage, units done, units selected)."""
+    units: frozenset[str] | None = None
+    """Only these units, by their exact names, in frame-wise stages."""
 
     def wants(self, unit: str) -> bool:
-        """Whether a frame-wise unit was asked for."""
+        """Whether a frame-wise unit was asked for; what concerns the whole lens always is."""
+        if unit == WHOLE_LENS:
+            return True
+        if self.units is not None and unit not in self.units:
+            return False
         if self.frames is None:
             return True
         path = PurePosixPath(unit)
@@ -321,6 +327,12 @@ class Run:
         log.log(level, message, self._stage.lens.name, self._stage.name, unit, *arguments)
         finished = self.report.done + len(self.report.quarantined) + len(self.report.failures)
         self._progress(self._stage.name, finished, self.report.selected)
+
+
+def is_called(frame: sa.Row, name: str) -> bool:
+    """Whether a user means this frame by a number, a name, or a pattern."""
+    wants = RunOptions(frames=(name,)).wants
+    return str(frame.id) == name or wants(frame.image_relpath) or wants(frame.original_image_path)
 
 
 def joined(names: Iterable[str], most: int = 10) -> str:

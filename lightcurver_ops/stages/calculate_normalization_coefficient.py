@@ -77,8 +77,12 @@ def flux_inputs(connection: sa.Connection, lens: Any, stage: Stage) -> dict[str,
     """filter: hash of all fluxes that the joint stages of this filter read."""
     measured = ledger.done_hashes(connection, lens.name, StarPhotometry.name)
     by_filter = used_frames(usage_up_to_photometry(connection, lens.config))
+    # Nothing is added where no star is out: what was made before there were such decisions stays up to date.
+    excluded = [out] if (out := stars.excluded_ids(connection, lens.name)) else []
     return {
-        filter_name: stage.hash_inputs([(row.image_relpath, measured[row.image_relpath]) for row in rows])
+        filter_name: stage.hash_inputs(
+            [(row.image_relpath, measured[row.image_relpath]) for row in rows], *excluded
+        )
         for filter_name, rows in by_filter.items()
     }
 

@@ -14,7 +14,7 @@ class InitializeDatabase(Stage):
 
     name = "initialize_database"
     title = "Make or upgrade the bookkeeping"
-    config_keys = ("name", "workdir", "database", "roi.ra", "roi.dec")
+    config_keys = ("name", "workdir", "roi.ra", "roi.dec")
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         return {WHOLE_LENS: self.hash_inputs(schema.newest_revision())}

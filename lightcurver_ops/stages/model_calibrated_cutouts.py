@@ -140,7 +140,10 @@ class ModelCalibratedCutouts(Stage):
         run: Run,
     ) -> None:
         publication = {
-            "configuration": json.dumps(self.config.model_dump(mode="json"), sort_keys=True),
+            # Without the URL of the bookkeeping: it may hold a password.
+            "configuration": json.dumps(
+                self.config.model_dump(mode="json", exclude={"database"}), sort_keys=True
+            ),
             "loss": float(fit.loss),
             "converged": bool(fit.converged),
             **ledger.provenance(inputs_hash),

@@ -186,10 +186,7 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
         hdus_header=raw.hdus_header,
         saturation_adu=config.cutouts.saturation_level,
     )
-    if raw.header_parser is not None:
-        fields = headers.parse_with(headers.load_header_parser(raw.header_parser), image.header, name)
-    else:
-        fields = headers.read_header_fields(image.header, raw.header.model_dump(exclude_none=True), name)
+    fields = headers.fields_of(image.header, raw, name)
     pixel_hash = raw_files.content_hash(image.data)
     inputs_hash = hash_of(task.keys_hash, pixel_hash, fields.mjd, fields.exptime, fields.gain, fields.filter)
 

@@ -31,14 +31,15 @@ def stars_for(config: LensConfig, purpose: str, available: list[sa.Row], present
 def stars_per_frame(
     connection: sa.Connection, config: LensConfig, purpose: str, rows: list[sa.Row]
 ) -> dict[int, list[sa.Row]]:
-    """frame id: its stars for a purpose."""
+    """frame id: its stars for a purpose, without those that users took out."""
     selection = stars.current_selection(connection, config.name)
     if selection is None:
         return {}
     available = stars.stars_of(connection, config.name, selection)
+    excluded = set(stars.excluded_ids(connection, config.name))
     return {
         row.id: stars_for(
-            config, purpose, available, set(stars.stars_in_frame(connection, row.id, selection))
+            config, purpose, available, set(stars.stars_in_frame(connection, row.id, selection)) - excluded
         )
         for row in rows
     }

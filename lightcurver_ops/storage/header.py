@@ -13,6 +13,7 @@ import astropy.units as u
 from astropy.io.fits import Header
 from astropy.time import Time
 
+from lightcurver_ops.config.sections import Raw
 from lightcurver_ops.errors import BadFrame, ConfigurationError
 
 _UNITS = {"exptime": u.s, "gain": u.electron / u.adu}
@@ -35,6 +36,13 @@ class HeaderFields:
     gain: float
     exptime: float
     filter: str
+
+
+def fields_of(header: Header, raw: Raw, path: str | Path) -> HeaderFields:
+    """Read the fields as a configuration says: with the user's Python file, or by the mapping; errors of both."""
+    if raw.header_parser is not None:
+        return parse_with(load_header_parser(raw.header_parser), header, path)
+    return read_header_fields(header, raw.header.model_dump(exclude_none=True), path)
 
 
 def read_header_fields(

@@ -91,6 +91,39 @@ def read_raw(
     return RawImage(_checked(data, path, hdu_data, saturation_adu), header)
 
 
+def read_raw_header(
+    path: str | Path, *, hdus_header: Sequence[int] = (0,), storage_options: dict[str, Any] | None = None
+) -> Header:
+    """The header of a raw frame, merged from its HDUs, without reading its pixels where the file is not compressed.
+
+    Args:
+        path, hdus_header, storage_options: as `read_raw`.
+
+    Raises:
+        BadFrame: missing, unreadable, not FITS, no such HDU.
+        TemporaryFailure: the disk or the network failed.
+    """
+    try:
+        with _opened(path, storage_options or {}) as stored:
+            start = stored.read(9)
+            stored.seek(0)
+            file = stored if start == b"SIMPLE  =" else io.BytesIO(_decompressed(stored.read(), path))
+            if file.read(9) != b"SIMPLE  =":
+                raise BadFrame(f"{path}: not a FITS file: it starts with {start!r}, expected b'SIMPLE  ='")
+            file.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # memmap=False: the file object may be remote. HDUs are read as they are asked for.
+                with fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
+                    return _merged_header(hdus, hdus_header, path)
+    except (TypeError, ValueError, EOFError, fits.VerifyError, KeyError) as error:
+        raise BadFrame(
+            f"{path}: its header cannot be read ({error}); copy it again from the telescope"
+        ) from error
+    except OSError as error:
+        raise _not_read(error, path) from error
+
+
 def content_hash(data: NDArray) -> str:
     """Hash of the pixel values, the same for one exposure under any name, compression or integer encoding.
 
@@ -115,33 +148,38 @@ def file_hash(path: str | Path, storage_options: dict[str, Any] | None = None) -
 
 def _read_bytes(path: str | Path, storage_options: dict[str, Any] | None) -> bytes:
     try:
-        if "://" not in str(path):
-            return Path(path).read_bytes()
-        return _read_url(str(path), storage_options or {})
-    except FileNotFoundError as error:
-        raise BadFrame(f"{path}: does not exist (any more)") from error
-    except PermissionError as error:
-        raise BadFrame(
-            f"{path}: cannot be read: permission denied; give this user the right to read it"
-        ) from error
-    except IsADirectoryError as error:
-        raise BadFrame(f"{path}: is a directory, expected a FITS file") from error
+        with _opened(path, storage_options or {}) as file:
+            return file.read()
     except OSError as error:
-        if "://" in str(path) or error.errno in _PASSING:
-            raise TemporaryFailure(f"{path}: could not be read: {error}; try again") from error
-        raise BadFrame(f"{path}: cannot be read: {error}") from error
+        raise _not_read(error, path) from error
 
 
-def _read_url(url: str, storage_options: dict[str, Any]) -> bytes:
+def _not_read(error: OSError, path: str | Path) -> BadFrame | TemporaryFailure:
+    """What a failure to read a file means for the frame."""
+    if isinstance(error, FileNotFoundError):
+        return BadFrame(f"{path}: does not exist (any more)")
+    if isinstance(error, PermissionError):
+        return BadFrame(f"{path}: cannot be read: permission denied; give this user the right to read it")
+    if isinstance(error, IsADirectoryError):
+        return BadFrame(f"{path}: is a directory, expected a FITS file")
+    if "://" in str(path) or error.errno in _PASSING:
+        return TemporaryFailure(f"{path}: could not be read: {error}; try again")
+    return BadFrame(f"{path}: cannot be read: {error}")
+
+
+def _opened(path: str | Path, storage_options: dict[str, Any]) -> Any:
+    if "://" not in str(path):
+        return Path(path).open("rb")
     import fsspec
 
     try:
-        with fsspec.open(url, "rb", **storage_options) as file:
-            return file.read()
+        return fsspec.open(str(path), "rb", **storage_options).open()
     except ImportError as error:
-        raise ConfigurationError(f"{url}: reading this kind of URL needs another package: {error}") from error
+        raise ConfigurationError(
+            f"{path}: reading this kind of URL needs another package: {error}"
+        ) from error
     except ValueError as error:
-        raise ConfigurationError(f"{url}: not a URL that can be read: {error}") from error
+        raise ConfigurationError(f"{path}: not a URL that can be read: {error}") from error
 
 
 def _decompressed(content: bytes, path: str | Path) -> bytes:

@@ -1,0 +1,229 @@
+"""New raw frames: noticed when complete, given to their observing nights, and the nights that wait for work."""
+
+import logging
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping import frames, ledger
+from lightcurver_ops.bookkeeping import raw_files as raw_rows
+from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.bookkeeping.hashing import hash_of
+from lightcurver_ops.config.observatory import Watch
+from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.operations.nights import night_at, night_of_mjd, timezone_name
+from lightcurver_ops.stages.base import Lens, Stage
+from lightcurver_ops.stages.pipeline import STAGES, pipeline_state
+from lightcurver_ops.stages.plate_solving import PlateSolving
+from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
+from lightcurver_ops.stages.read_convert_skysub_character_catalog import ReadConvertSkysubCharacterCatalog
+
+log = logging.getLogger(__name__)
+
+_READERS = 8  # threads: reading headers waits for disks and networks
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What a look at the raw directories of a lens found."""
+
+    listed: int
+    new: int
+    incomplete: int
+    unplaced: dict[str, str] = field(default_factory=dict)
+    """path: why the night of this new file is not known."""
+
+    def summary(self) -> str:
+        """One line."""
+        parts = [f"{self.listed} raw files, {self.new} new or changed"]
+        if self.incomplete:
+            parts.append(f"{self.incomplete} still being written")
+        if self.unplaced:
+            parts.append(f"{len(self.unplaced)} of unknown night")
+        return ", ".join(parts)
+
+
+def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> Noticed:
+    """Enter raw files that are complete, and new or changed, with the night that their headers say.
+
+    Raises:
+        ConfigurationError: a raw directory does not exist, or the header parser is not as it must be.
+        TemporaryFailure: the storage does not answer.
+    """
+    listed = list_raw_files(lens.config.raw, may_be_empty=True)
+    with reading(lens.engine) as connection:
+        known = raw_rows.known_raw_files(connection, lens.name)
+    changed = [raw for raw in listed if not _is_known(raw, known.get(raw.path))]
+    complete = [raw for raw in changed if is_complete(raw, watch, time.time() if now is None else now)]
+    with ThreadPoolExecutor(_READERS) as readers:
+        rows = list(readers.map(lambda raw: _row(lens, raw), complete))
+    if rows:
+        with writing(lens.engine) as connection:
+            raw_rows.save_raw_files(connection, rows)
+    unplaced = {row["path"]: row["problem"] for row in rows if row["problem"]}
+    return Noticed(len(listed), len(rows), len(changed) - len(complete), unplaced)
+
+
+def _is_known(raw: RawFile, row: sa.Row | None) -> bool:
+    return row is not None and (row.size, row.modified) == (raw.size, raw.modified)
+
+
+def is_complete(raw: RawFile, watch: Watch, now: float) -> bool:
+    """Whether a file is no longer being written: its marker file is there, or it has not changed for a while.
+
+    An object in a store appears only when it is whole.
+    """
+    if watch.marker_suffix is not None:
+        return _exists(raw.path + watch.marker_suffix)
+    if "://" in raw.path:
+        return True
+    return now - int(raw.modified) / 1e9 >= watch.settle_seconds
+
+
+def _exists(path: str) -> bool:
+    if "://" not in path:
+        return Path(path).exists()
+    import fsspec
+
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    return filesystem.exists(inner)
+
+
+def _row(lens: Lens, raw: RawFile) -> dict[str, Any]:
+    from lightcurver_ops.storage import header as headers
+    from lightcurver_ops.storage.raw import read_raw_header
+
+    settings = lens.config.raw
+    mjd, night, problem = None, None, None
+    try:
+        header = read_raw_header(raw.path, hdus_header=settings.hdus_header)
+        mjd = headers.fields_of(header, settings, raw.path).mjd
+        night = night_of_mjd(mjd, timezone_name(lens.config)).isoformat()
+    except BadFrame as error:
+        problem = str(error)
+    return {
+        "lens": lens.name,
+        "path": raw.path,
+        "size": raw.size,
+        "modified": raw.modified,
+        "mjd": mjd,
+        "night": night,
+        "problem": problem,
+        "noticed_at": ledger.now(),
+    }
+
+
+@dataclass(frozen=True)
+class NightWork:
+    """What a night has, and what is to be done with it."""
+
+    night: str
+    raw_ids: list[int]
+    """Numbers of its raw files in the bookkeeping, and of those of unknown night that nobody has looked at."""
+    n_frames: int
+    """Raw files of this night."""
+    waits: bool
+    """Whether any stage of the night has something to make."""
+
+    def chunks(self, size: int) -> list[list[int]]:
+        """The raw files in tasks of at most so many."""
+        return [self.raw_ids[start : start + size] for start in range(0, len(self.raw_ids), size)]
+
+
+def work_of_night(lens: Lens, night: str, stages: Iterable[str]) -> NightWork:
+    """The raw files of a night, and whether one of these stages has something to make of them."""
+    with reading(lens.engine) as connection:
+        own = raw_rows.raw_files_of_night(connection, lens.name, night)
+        known = raw_rows.known_raw_files(connection, lens.name)
+    unplaced = [
+        known[path] for path in sorted(_not_imported(lens)) if path in known and known[path].night is None
+    ]
+    rows = [*own, *unplaced]
+    wanted = _units(lens, [row.path for row in rows])
+    chosen = set(stages)
+    waits = any(state.stage in chosen and state.outdated() & wanted for state in pipeline_state(lens) if rows)
+    return NightWork(night, [row.id for row in rows], len(own), waits)
+
+
+def nights_waiting(lens: Lens, but: str) -> dict[str, str]:
+    """night: identifier of what waits there, of the nights with raw files to import or to solve.
+
+    The same files in the same state have the same identifier, so that asking twice does not start twice.
+
+    Args:
+        lens: whose nights.
+        but: the night that is being worked on.
+    """
+    with reading(lens.engine) as connection:
+        known = raw_rows.known_raw_files(connection, lens.name)
+    today = night_at(datetime.now(UTC), timezone_name(lens.config)).isoformat()
+    waiting: dict[str, list[Any]] = {}
+    for path, state in sorted({**_unsolved(lens), **_not_imported(lens)}.items()):
+        row = known.get(path)
+        if row is not None and (night := row.night or today) != but:
+            waiting.setdefault(night, []).append((path, row.size, row.modified, state))
+    return {night: hash_of(lens.name, files)[:8] for night, files in sorted(waiting.items())}
+
+
+def units_of_raw_ids(lens: Lens, ids: list[int]) -> frozenset[str]:
+    """The units, in all stages, of raw files given by their numbers: the files themselves and their frames."""
+    with reading(lens.engine) as connection:
+        paths = [row.path for row in raw_rows.raw_files_by_id(connection, lens.name, ids)]
+    return frozenset(_units(lens, paths))
+
+
+def _units(lens: Lens, paths: list[str]) -> set[str]:
+    wanted = set(paths)
+    with reading(lens.engine) as connection:
+        rows = frames.all_frames(connection, lens.name)
+    return wanted | {row.image_relpath for row in rows if row.original_image_path in wanted}
+
+
+def _not_imported(lens: Lens) -> dict[str, Any]:
+    """raw path: state of its import, where that is missing or out of date."""
+    with reading(lens.engine) as connection:
+        return _outdated(ReadConvertSkysubCharacterCatalog(lens), connection)
+
+
+def _unsolved(lens: Lens) -> dict[str, Any]:
+    """raw path: state of its plate solution, where that is missing or out of date."""
+    with reading(lens.engine) as connection:
+        outdated = _outdated(PlateSolving(lens), connection)
+        rows = frames.all_frames(connection, lens.name)
+    return {
+        row.original_image_path: outdated[unit] for row in rows if (unit := row.image_relpath) in outdated
+    }
+
+
+def _outdated(stage: Stage, connection: sa.Connection) -> dict[str, Any]:
+    """unit: what tells this state from another one: the inputs it is to be made from, and how often it was tried."""
+    outdated = stage.state(connection).outdated()
+    if not outdated:
+        return {}
+    plan = stage.plan(connection)
+    known = ledger.products_of(connection, stage.lens.name, stage.name)
+    return {unit: (plan[unit], known[unit].attempts if unit in known else 0) for unit in outdated}
+
+
+def season_waits(lens: Lens, first: str) -> bool:
+    """Whether this stage or one after it has something to make, for any frame or for all together."""
+    names = [stage.name for stage in STAGES]
+    later = set(names[names.index(first) :])
+    return any(state.stage in later and state.outdated() for state in pipeline_state(lens))
+
+
+def nights_without_frames(lens: Lens, night: str) -> tuple[int, str | None]:
+    """How many nights, up to and with this one, had no raw file, and the last night that had one."""
+    from datetime import date
+
+    with reading(lens.engine) as connection:
+        last = raw_rows.last_night_until(connection, lens.name, night)
+    if last is None:
+        return 0, None
+    return (date.fromisoformat(night) - date.fromisoformat(last)).days, last
