@@ -63,9 +63,7 @@ def lightcurve(
 def _published(
     lens: Lens, config: Path, filter_name: str | None, version: int | None
 ) -> tuple[list[str], Any, Any, str]:
-    import numpy as np
-
-    from lightcurver_ops.stages.light_curve_products import epoch_columns, night_columns
+    from lightcurver_ops.stages.light_curve_products import published_columns
 
     with reading(lens.engine) as connection:
         filters = photometry.published_filters(connection, lens.name)
@@ -84,26 +82,8 @@ def _published(
                 if newest is None
                 else f"{lens.name} has no version {version} of filter {name}; the newest is {newest.version}"
             )
-        points = photometry.points_of(connection, publication.id)
-    labels = list(dict.fromkeys(point.source for point in points))
-    first = {point.frame_id: point for point in points}
-    order = {frame_id: e for e, frame_id in enumerate(first)}
-    flux = np.full((len(order), len(labels)), np.nan)
-    uncertainty = flux.copy()
-    for point in points:
-        place = order[point.frame_id], labels.index(point.source)
-        flux[place], uncertainty[place] = point.flux, point.flux_uncertainty
-    known = [point.zeropoint for point in points if point.zeropoint is not None]
-    zeropoint = known[0] if known else float("nan")
-    common = {
-        "frame_id": np.array(list(order)),
-        "mjd": np.array([point.mjd for point in first.values()]),
-        "zeropoint": np.full(len(order), zeropoint),
-        "reduced_chi2": np.array([point.reduced_chi2 for point in first.values()]),
-    }
+        labels, epochs, nights = published_columns(connection, publication.id)
     title = f"{lens.name}, filter {name}, version {publication.version} of {publication.made_at:%Y-%m-%d %H:%M} UTC"
-    epochs = epoch_columns(labels, flux, uncertainty, zeropoint, common)
-    nights = night_columns(labels, flux, uncertainty, zeropoint, common)
     return labels, epochs, nights, title
 
 

@@ -20,6 +20,9 @@ class Watch(Section):
     raw_roots: list[str] = []
     """Directories or URLs above the raw directories of many lenses: each is watched once, for all of them. A raw
     directory below none of them is watched on its own."""
+    sweep: str = "45 */6 * * *"
+    """When all raw directories are looked through for what no watcher saw: a cron expression, in the observatory's
+    timezone."""
     poll_seconds: Positive = 30.0
     """A root is listed this often."""
     settle_seconds: Annotated[float, Field(ge=0)] = 60.0
@@ -133,6 +136,15 @@ class ObservatoryConfig(Section):
     """How many tasks of a kind run side by side."""
     airflow: Orchestration = Orchestration()
     """How Airflow runs the stages."""
+
+    @field_validator("watch")
+    @classmethod
+    def _sweep_is_cron(cls, watch: Watch) -> Watch:
+        if len(watch.sweep.split()) != 5:
+            raise ValueError(
+                f"sweep: '{watch.sweep}' is not a cron expression of five fields, such as '45 */6 * * *'"
+            )
+        return watch
 
     @field_validator("lenses")
     @classmethod

@@ -151,14 +151,10 @@ def work_of_night(lens: Lens, night: str, stages: Iterable[str]) -> NightWork:
     return NightWork(night, [row.id for row in rows], len(own), waits)
 
 
-def nights_waiting(lens: Lens, but: str) -> dict[str, str]:
-    """night: identifier of what waits there, of the nights with raw files to import or to solve.
+def nights_waiting(lens: Lens) -> dict[str, dict[str, Any]]:
+    """night: `id` of what waits there and whether it is `new`, of nights with raw files to import or to solve.
 
     The same files in the same state have the same identifier, so that asking twice does not start twice.
-
-    Args:
-        lens: whose nights.
-        but: the night that is being worked on.
     """
     with reading(lens.engine) as connection:
         known = raw_rows.known_raw_files(connection, lens.name)
@@ -166,9 +162,12 @@ def nights_waiting(lens: Lens, but: str) -> dict[str, str]:
     waiting: dict[str, list[Any]] = {}
     for path, state in sorted({**_unsolved(lens), **_not_imported(lens)}.items()):
         row = known.get(path)
-        if row is not None and (night := row.night or today) != but:
-            waiting.setdefault(night, []).append((path, row.size, row.modified, state))
-    return {night: hash_of(lens.name, files)[:8] for night, files in sorted(waiting.items())}
+        if row is not None:
+            waiting.setdefault(row.night or today, []).append((path, row.size, row.modified, state))
+    return {
+        night: {"id": hash_of(lens.name, files)[:8], "new": any(state[1] == 0 for *_, state in files)}
+        for night, files in sorted(waiting.items())
+    }
 
 
 def units_of_raw_ids(lens: Lens, ids: list[int]) -> frozenset[str]:

@@ -29,10 +29,12 @@ def run_stage(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     from lightcurver_ops.operations.arrivals import units_of_raw_ids
     from lightcurver_ops.stages.pipeline import STAGES, stage_number
 
+    for gate in request.get("gates", ()):
+        STAGES[stage_number(gate)](lens).check_now()
     stage = STAGES[stage_number(request["stage"])](lens)
     ids = request.get("raw_ids")
     units = None if ids is None else units_of_raw_ids(lens, ids)
-    report = stage.run(RunOptions(units=units))
+    report = stage.run(RunOptions(units=units, check=not request.get("in_parts", False)))
     _tell(report)
     return {
         "summary": report.summary(),
@@ -55,9 +57,8 @@ def _tell(report: Report) -> None:
 
 
 def look_at_night(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
-    """Notice new raw files; say what this night has to do, and which other nights wait."""
+    """Notice new raw files, and say what this night has to do."""
     from lightcurver_ops.operations.arrivals import (
-        nights_waiting,
         nights_without_frames,
         notice_raw_files,
         work_of_night,
@@ -77,7 +78,6 @@ def look_at_night(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
         "frames": work.n_frames,
         "waits": work.waits,
         "chunks": work.chunks(lens.config.operations.frames_per_task) if work.waits else [],
-        "others": nights_waiting(lens, night) if request.get("others", True) else {},
         "nights_without_frames": dry,
         "last_night": last,
     }
@@ -89,14 +89,24 @@ def look_at_arrivals(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
 
     noticed = notice_raw_files(lens, Watch.model_validate(request["watch"]))
     log.info("%s: %s", lens.name, noticed.summary())
-    return {"nights": nights_waiting(lens, but="")}
+    return {"lens": lens.name, "nights": nights_waiting(lens)}
 
 
 def look_at_season(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     """Whether the joint stages have something to do."""
     from lightcurver_ops.operations.arrivals import season_waits
+    from lightcurver_ops.stages.pipeline import STAGES, stage_number
 
+    for gate in request.get("gates", ()):
+        STAGES[stage_number(gate)](lens).check_now()
     return {"waits": season_waits(lens, request["first"])}
+
+
+def summarize_lens(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
+    """What the last night brought."""
+    from lightcurver_ops.operations.summary import summarize
+
+    return summarize(lens, request["sigma"])
 
 
 def decide(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +122,7 @@ ACTIONS: dict[str, Callable[[Lens, dict[str, Any]], dict[str, Any]]] = {
     "look_at_night": look_at_night,
     "look_at_arrivals": look_at_arrivals,
     "look_at_season": look_at_season,
+    "summarize": summarize_lens,
     "decide": decide,
 }
 
@@ -169,7 +180,11 @@ def main() -> None:
     ours.setLevel(logging.INFO)
     if request["action"] not in ACTIONS:
         raise ConfigurationError(f"there is no action '{request['action']}'; there are {', '.join(ACTIONS)}")
-    _answer(Path(request["answer"]), work(request))
+    if "configs" in request:  # several lenses, one after the other: what stops one does not stop the others
+        answer = {"lenses": [work({**request, "config": config}) for config in request["configs"]]}
+    else:
+        answer = work(request)
+    _answer(Path(request["answer"]), answer)
 
 
 if __name__ == "__main__":

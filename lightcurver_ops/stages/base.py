@@ -62,6 +62,8 @@ class RunOptions:
     """Called with (stage, units done, units selected)."""
     units: frozenset[str] | None = None
     """Only these units, by their exact names, in frame-wise stages."""
+    check: bool = True
+    """Check the quality gate at the end; where a stage is done in parts, that is for after the last part."""
 
     def wants(self, unit: str) -> bool:
         """Whether a frame-wise unit was asked for; what concerns the whole lens always is."""
@@ -147,6 +149,11 @@ class Stage(ABC):
             QualityGate: the lens misses a limit of the configuration.
         """
 
+    def check_now(self) -> None:
+        """Check the quality gate; errors as `check`."""
+        with reading(self.lens.engine) as connection:
+            self.check(connection)
+
     def retries(self, product: ledger.Product) -> bool:
         """Whether a unit that is not done, with unchanged inputs, is tried again."""
         return product.status == ledger.FAILED
@@ -187,8 +194,8 @@ class Stage(ABC):
         run = Run(self, run_id, len(units), options.progress)
         try:
             self.make(units, run)
-            with reading(engine) as connection:
-                self.check(connection)
+            if options.check:
+                self.check_now()
         except BaseException as error:
             run.end_with(error)
             raise
@@ -199,8 +206,8 @@ class Stage(ABC):
         """The quality gate where nothing is to do; the ledger hears of it when it changes what the last run said."""
         nothing = NothingToDo(f"{self.lens.name}: {self.name}: everything is up to date")
         try:
-            with reading(self.lens.engine) as connection:
-                self.check(connection)
+            if options.check:
+                self.check_now()
         except LightcurverError as error:
             if not was_bad:
                 self._enter_nothing_done(options).end_with(error)

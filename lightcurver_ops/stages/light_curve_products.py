@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from lightcurver_ops.bookkeeping import photometry
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 
@@ -66,6 +68,30 @@ def night_columns(
             f"{label}_scatter_mag": np.where(np.isfinite(mags.mag[:, j]), scatter_mag, np.nan),
         }
     return columns
+
+
+def published_columns(connection: sa.Connection, publication_id: int) -> tuple[list[str], Columns, Columns]:
+    """The labels of the images of a publication, and its tables per epoch and per night."""
+    points = photometry.points_of(connection, publication_id)
+    labels = list(dict.fromkeys(point.source for point in points))
+    first = {point.frame_id: point for point in points}
+    order = {frame_id: e for e, frame_id in enumerate(first)}
+    flux = np.full((len(order), len(labels)), np.nan)
+    uncertainty = flux.copy()
+    for point in points:
+        place = order[point.frame_id], labels.index(point.source)
+        flux[place], uncertainty[place] = point.flux, point.flux_uncertainty
+    known = [point.zeropoint for point in points if point.zeropoint is not None]
+    zeropoint = known[0] if known else float("nan")
+    common = {
+        "frame_id": np.array(list(order)),
+        "mjd": np.array([point.mjd for point in first.values()]),
+        "zeropoint": np.full(len(order), zeropoint),
+        "reduced_chi2": np.array([point.reduced_chi2 for point in first.values()]),
+    }
+    epochs = epoch_columns(labels, flux, uncertainty, zeropoint, common)
+    nights = night_columns(labels, flux, uncertainty, zeropoint, common)
+    return labels, epochs, nights
 
 
 def write_light_curves(

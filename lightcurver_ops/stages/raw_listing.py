@@ -38,7 +38,7 @@ def list_raw_files(raw: Raw, *, may_be_empty: bool = False) -> list[RawFile]:
     pattern = re.compile(translate(raw.files_match_pattern), re.IGNORECASE)
     found: dict[str, RawFile] = {}
     for directory in raw.raw_dirs:
-        listed = _remote(directory) if "://" in directory else _local(Path(directory))
+        listed = list_remote(directory) if "://" in directory else _local(Path(directory))
         found |= {file.path: file for file in listed if pattern.match(PurePosixPath(file.path).name)}
     if not found and not may_be_empty:
         raise ConfigurationError(
@@ -64,12 +64,14 @@ def _local(directory: Path) -> list[RawFile]:
     return files
 
 
-def _remote(url: str) -> list[RawFile]:
+def list_remote(url: str) -> list[RawFile]:
+    """All files below an fsspec URL; errors as `list_raw_files`."""
     import fsspec
 
     protocol = url.split("://", 1)[0]
     try:
         filesystem, root = fsspec.core.url_to_fs(url)
+        filesystem.invalidate_cache()  # one that is watched for hours must see what came
         details = filesystem.find(root, detail=True)
     except (ImportError, ValueError) as error:
         raise ConfigurationError(

@@ -1,0 +1,1 @@
+"""The pipeline as Airflow DAGs: the only package that imports Airflow, and nothing of the numerics."""

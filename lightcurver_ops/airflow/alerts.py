@@ -1,0 +1,200 @@
+"""One message per event: from a task that failed, a run that was killed, a night without frames, an overdue season."""
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from lightcurver_ops.airflow.channels import deliver
+from lightcurver_ops.airflow.child import StageRefused
+from lightcurver_ops.airflow.connection import bookkeeping_url
+from lightcurver_ops.bookkeeping import alerts as alert_rows
+from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.config import load_lens, load_observatory
+from lightcurver_ops.operations import events
+from lightcurver_ops.operations.events import Event
+from lightcurver_ops.stages.base import Lens
+from lightcurver_ops.stages.initialize_database import ensure_initialized
+
+log = logging.getLogger(__name__)
+
+_KINDS = {"QualityGate": events.QUALITY_GATE, "ConfigurationError": events.CONFIGURATION}
+
+
+@dataclass(frozen=True)
+class LensAlerts:
+    """The callbacks of a lens's DAGs.
+
+    Args:
+        observatory: path of the observatory's file.
+        lens_file: path of the lens's file.
+        lens: its name.
+    """
+
+    observatory: str
+    lens_file: str
+    lens: str
+
+    def task_failed(self, context: Any) -> None:
+        """A task failed for good (its retries are spent, or no retry helps): in the task's own process."""
+        ti, error = context["ti"], context.get("exception")
+        kind = events.STAGE_FAILED
+        if isinstance(error, StageRefused):
+            kind = _KINDS.get(error.error_class, events.STAGE_FAILED)
+        self._raise(
+            Event(
+                kind=kind,
+                observatory="",
+                what=str(error) or type(error).__name__,
+                key=f"{_run_key(context)}{ti.task_id}",
+                lens=self.lens,
+                night=_night(context),
+                stage=ti.task_id,
+                link=ti.log_url,
+            )
+        )
+
+    def run_failed(self, context: Any) -> None:
+        """A run failed: in the DAG processor. Speaks up only where no task of it could, because it was killed."""
+        prefix = _run_key(context)
+        engine = self._engine()
+        if engine is not None:
+            try:
+                with reading(engine) as connection:
+                    if alert_rows.any_with_prefix(connection, self.lens, prefix):
+                        return
+            except Exception as error:
+                log.error(
+                    "%s: the bookkeeping cannot be asked which alerts were raised: %s", self.lens, error
+                )
+            finally:
+                engine.dispose()
+        ti = context.get("ti")
+        self._raise(
+            Event(
+                kind=events.STAGE_FAILED,
+                observatory="",
+                what="A task of this run ended without a word: it was killed (out of memory, a restart of the machine, "
+                f"a lost worker), or took longer than it may ({context.get('reason') or 'no reason given'}).",
+                key=f"{prefix}*",
+                lens=self.lens,
+                night=_night(context),
+                stage=ti.task_id if ti is not None else None,
+                link=ti.log_url if ti is not None else _run_link(context["dag"].dag_id, context["run_id"]),
+            )
+        )
+
+    def no_frames(self, context: Any, answer: dict[str, Any], nights: int) -> None:
+        """A lens had no frame for some nights; once until the next frame."""
+        self._raise(
+            Event(
+                kind=events.NO_FRAMES,
+                observatory="",
+                what=f"No raw frame for {nights} nights: the last one is of the night {answer['last_night']}.",
+                key=f"no_frames/{answer['last_night']}",
+                lens=self.lens,
+                night=answer["night"],
+                link=context["ti"].log_url,
+            )
+        )
+
+    def season_overdue(self, run_id: str, dag_id: str, hours: float) -> None:
+        """The run that makes the light curve takes too long."""
+        self._raise(
+            Event(
+                kind=events.SEASON_OVERDUE,
+                observatory="",
+                what=f"The run {run_id} of {dag_id} is not finished after {hours:g} hours.",
+                key=f"overdue/{dag_id}/{run_id}",
+                lens=self.lens,
+                link=_run_link(dag_id, run_id),
+            )
+        )
+
+    def _raise(self, event: Event) -> None:
+        """Enter the event and send it, unless somebody else did; nothing that goes wrong here reaches the pipeline."""
+        try:
+            observatory = load_observatory(self.observatory)
+            event = Event(**{**vars(event), "observatory": observatory.name})
+            engine = self._engine()
+            claimed = None
+            if engine is not None:
+                try:
+                    claimed = alert_rows.claim(
+                        engine, self.lens, event.key[:300], event.kind, event.subject, event.text()
+                    )
+                    if claimed is None:
+                        return
+                except Exception as error:
+                    # Rather twice than never: the bookkeeping itself may be what fails.
+                    log.error("%s: the alert could not be entered: %s", self.lens, type(error).__name__)
+            log.warning("alert: %s", event.subject)
+            outcome = deliver(event, observatory.alerts)
+            if engine is not None and claimed is not None:
+                with writing(engine) as connection:
+                    alert_rows.save_delivery(connection, claimed, json.dumps(outcome))
+        except Exception:
+            log.exception("%s: an alert could not be raised", self.lens)
+
+    def _engine(self) -> sa.Engine | None:
+        try:
+            config = load_lens(self.lens_file)
+            lens = Lens(config.with_settings(database=config.database or bookkeeping_url()))
+            ensure_initialized(lens)
+            return lens.engine
+        except Exception as error:
+            log.error("%s: the bookkeeping cannot be opened for an alert: %s", self.lens, error)
+            return None
+
+
+def raise_no_frames(operator: Any, context: Any, answer: dict[str, Any]) -> None:
+    """Raise the alert of a night without frames where the lens's limit is reached; only for nights as they happen."""
+    if str(context["dag_run"].run_type) not in ("scheduled", "DagRunType.SCHEDULED"):
+        return
+    try:
+        limit = load_lens(operator.lens_file).operations.alert_after_nights_without_frames
+        nights = answer["nights_without_frames"]
+        if limit is not None and nights >= limit:
+            operator.alerts.no_frames(context, answer, nights)
+    except Exception:
+        log.exception("%s: an alert could not be raised", operator.lens)
+
+
+async def season_overdue(
+    observatory: str, lens_file: str, lens: str, hours: float, context: Any = None, **_: Any
+) -> None:
+    """Called in the triggerer when a season run misses its deadline."""
+    run = (context or {}).get("dag_run") or {}
+    run_id = run.get("dag_run_id") or run.get("run_id") or "?"
+    callbacks = LensAlerts(observatory, lens_file, lens)
+    await asyncio.to_thread(callbacks.season_overdue, run_id, run.get("dag_id") or "?", hours)
+
+
+def _run_key(context: Any) -> str:
+    """Begins the keys of the alerts of a run; a run that was cleared and fails again is another event."""
+    run = context.get("dag_run")
+    cleared = getattr(run, "clear_number", 0) or 0
+    run_id = context.get("run_id") or run.run_id
+    return f"{context['dag'].dag_id}/{run_id}/{cleared}/"
+
+
+def _night(context: Any) -> str | None:
+    run = context.get("dag_run")
+    if run is None or not context["dag"].dag_id.endswith("__nightly"):
+        return None
+    if (night := (run.conf or {}).get("night")) is not None:
+        return str(night)
+    begin = run.data_interval_start
+    return None if begin is None else begin.astimezone(context["dag"].timezone).date().isoformat()
+
+
+def _run_link(dag_id: str, run_id: str) -> str:
+    from urllib.parse import quote
+
+    from airflow.sdk.configuration import conf
+
+    base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
+    return f"{base}/dags/{dag_id}/runs/{quote(run_id)}"

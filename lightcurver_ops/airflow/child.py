@@ -1,0 +1,125 @@
+"""Work in a fresh interpreter, from an Airflow task: its log becomes the task's, its errors become Airflow's."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+log = logging.getLogger(__name__)
+
+_LEVELS = logging.getLevelNamesMapping()
+_LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)
+_WORKER = "lightcurver_ops.operations.worker"
+# One task, one core: what runs side by side is for the pools to say.
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class StageFailed(AirflowException):
+    """A failure that another try can cure; its text is for people."""
+
+
+class StageRefused(AirflowFailException):
+    """A failure that no other try cures: somebody must change something.
+
+    Args:
+        message: what happened and what to do.
+        error_class: name of the class in errors.py.
+    """
+
+    def __init__(self, message: str, error_class: str = "ConfigurationError"):
+        super().__init__(message)
+        self.error_class = error_class
+
+
+class Child:
+    """One piece of work in a process of its own."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run the worker on a request and return its answer.
+
+        Raises:
+            AirflowSkipException: nothing was to do.
+            StageRefused: no other try helps (configuration, quality gate, a frame that stops a whole stage).
+            StageFailed: another try may help, or the process was killed.
+        """
+        with tempfile.TemporaryDirectory(prefix="lcops-task-") as directory:
+            answer = Path(directory) / "answer.json"
+            status = self._run({**request, "answer": str(answer), "parent": os.getpid()})
+            if not answer.exists():
+                raise StageFailed(_why_it_died(status))
+            content = json.loads(answer.read_text())
+        if error := content.get("error"):
+            raise _as_airflow(error)
+        return content
+
+    def _run(self, request: dict[str, Any]) -> int:
+        # In a session of its own, so that it and its workers can be ended together.
+        with subprocess.Popen(
+            [sys.executable, "-m", _WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env={**os.environ, **{key: os.environ.get(key, value) for key, value in _THREADS.items()}},
+        ) as process:
+            self._process = process
+            try:
+                assert process.stdin is not None
+                assert process.stderr is not None
+                process.stdin.write(json.dumps(request))
+                process.stdin.close()
+                for line in process.stderr:
+                    _forward(line.rstrip("\n"))
+                return process.wait()
+            except BrokenPipeError:
+                return process.wait()
+            finally:
+                self.end()
+
+    def end(self) -> None:
+        """End the process and all that it started, if it still runs: a time-out, or a person, wants it so."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _forward(line: str) -> None:
+    match = _LINE.match(line)
+    if match:
+        log.log(_LEVELS[match[1]], "%s", match[2])
+    else:
+        log.info("%s", line)
+
+
+def _why_it_died(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        more = " (out of memory? see the system's log)" if name == "SIGKILL" else ""
+        return f"the stage's process was ended by {name}{more}; what it had made is kept, the next try goes on there"
+    return (
+        f"the stage's process ended with status {status} and no answer: a fault in the program, shown in the log "
+        "above; please report it"
+    )
+
+
+def _as_airflow(error: dict[str, Any]) -> AirflowException:
+    if error["class"] == "NothingToDo":
+        return AirflowSkipException(error["message"])
+    if error["class"] == "TemporaryFailure":
+        return StageFailed(error["message"])
+    return StageRefused(error["message"], error["class"])

@@ -1,0 +1,94 @@
+"""What a deployment needs of an observatory: its pools, its DAG files, and Airflow's settings."""
+
+import json
+import shutil
+from pathlib import Path
+
+from lightcurver_ops.config import ObservatoryConfig
+
+POOL_DESCRIPTIONS = {
+    "gpu": "PSFs, star photometry, models: one slot per device",
+    "frames": "import and cutouts",
+    "plate_solving": "plate solutions",
+    "catalogues": "queries of star catalogues",
+    "joint": "what works on all frames of a lens at once",
+    "backfill": "what backfills and reprocessing take of the cores",
+}
+LENSES_PER_FILE = 50
+_DAG_FILE = "lightcurver_ops_dags"
+
+
+def pools(observatory: ObservatoryConfig) -> dict[str, dict[str, object]]:
+    """What `airflow pools import` reads."""
+    slots = observatory.pools.model_dump()
+    return {
+        name: {"slots": slots[name], "description": text, "include_deferred": False}
+        for name, text in POOL_DESCRIPTIONS.items()
+    }
+
+
+def write_pools(observatory: ObservatoryConfig, path: Path) -> Path:
+    """Write the file for `airflow pools import`."""
+    path.write_text(json.dumps(pools(observatory), indent=2) + "\n")
+    return path
+
+
+def write_dag_files(source: Path, target: Path, n_lenses: int) -> list[Path]:
+    """Copy the DAG files into a DAGs folder: as they are, or, for many lenses, in parts of about 50 lenses each.
+
+    One file with a thousand lenses is near the time that Airflow allows for a file; one file per lens keeps its
+    processor busy all the time. Parts of an earlier call are removed.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for old in target.glob("lightcurver_ops_*.py"):
+        old.unlink()
+    written = []
+    parts = max(1, -(-n_lenses // LENSES_PER_FILE))
+    for file in sorted(source.glob("lightcurver_ops_*.py")):
+        names = [file.name]
+        if file.stem == _DAG_FILE and parts > 1:
+            names = [f"{_DAG_FILE}_{number:02d}_of_{parts:02d}.py" for number in range(1, parts + 1)]
+        for name in names:
+            shutil.copyfile(file, target / name)
+            written.append(target / name)
+    return written
+
+
+def settings(
+    home: Path, dags: Path, observatory: Path, *, port: int, database: str | None = None, cores: int = 2
+) -> dict[str, str]:
+    """Environment of every component of an Airflow on one machine.
+
+    Args:
+        home: AIRFLOW_HOME.
+        dags: the DAGs folder.
+        observatory: path of the observatory's file.
+        port: of the API server on loopback; the log servers take the two after it.
+        database: URL of the metadata; None: SQLite in the home.
+        cores: tasks at a time.
+    """
+    url = f"http://127.0.0.1:{port}"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "LCOPS_OBSERVATORY": str(observatory),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(max(2, cores + 1)),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "0",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 1),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 2),
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }

@@ -1,0 +1,257 @@
+"""A complete Airflow on this machine, for trying things and for tests: `python -m lightcurver_ops.airflow.local`.
+
+Its components are processes of their own, on loopback, with all that they keep below one directory.
+"""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from lightcurver_ops.airflow.deployment import settings, write_dag_files, write_pools
+from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
+from lightcurver_ops.operations.observatory import open_observatory
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_START_S = 120.0
+_LOCAL_SETTINGS = "import lightcurver_ops.airflow.sqlite_backfill\n"
+
+
+@dataclass
+class LocalAirflow:
+    """An Airflow on this machine.
+
+    Args:
+        home: AIRFLOW_HOME: metadata, logs, passwords, process numbers.
+        observatory: path of the observatory's file.
+        dag_source: folder with the DAG files of the repository.
+        port: of the API server; the two after it must be free, too.
+        database: URL of the metadata; None: SQLite.
+        variables: more settings, as environment variables.
+    """
+
+    home: Path
+    observatory: Path
+    dag_source: Path
+    port: int = 8080
+    database: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Address of the web pages."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of all its processes."""
+        own = settings(
+            self.home,
+            self.home / "dags",
+            self.observatory,
+            port=self.port,
+            database=self.database,
+            cores=os.cpu_count() or 2,
+        )
+        without = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW__")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {**without, "PATH": path, **own, **self._keys(), **self.variables}
+
+    def prepare(self) -> None:
+        """Make home, DAG files, metadata and pools; what is there is upgraded."""
+        observatory = open_observatory(self.observatory)
+        (self.home / "config").mkdir(parents=True, exist_ok=True)
+        (self.home / "logs").mkdir(exist_ok=True)
+        (self.home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
+        write_dag_files(self.dag_source, self.home / "dags", len(observatory.lens_files()))
+        self.airflow("db", "migrate")
+        self.airflow("pools", "import", str(write_pools(observatory.config, self.home / "pools.json")))
+
+    def airflow(self, *arguments: str, timeout: float = 600) -> str:
+        """Run an `airflow` command; returns what it printed.
+
+        Raises:
+            TemporaryFailure: it failed; with its last lines.
+        """
+        result = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=self.home,
+        )
+        if result.returncode != 0:
+            tail = "\n".join((result.stdout + result.stderr).strip().splitlines()[-15:])
+            raise TemporaryFailure(f"airflow {' '.join(arguments)} failed ({result.returncode}):\n{tail}")
+        return result.stdout
+
+    def start(self, *components: str) -> None:
+        """Start components; by default all."""
+        self._ports_are_free(components)
+        for component in components or COMPONENTS:
+            log = (self.home / "logs" / f"{component}.log").open("ab")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", component],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self.home,
+            )
+            log.close()
+            self._remember({**self.processes(), component: process.pid})
+
+    def _ports_are_free(self, components: tuple[str, ...]) -> None:
+        if components and "api-server" not in components:
+            return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"port {self.port} is in use: stop what uses it, or choose another one: make up PORT=8090"
+                ) from error
+
+    def wait_until_healthy(self, timeout: float = _START_S) -> None:
+        """Wait until all components say that they are well.
+
+        Raises:
+            TemporaryFailure: they do not, in this time.
+        """
+        needed = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+        def healthy() -> bool:
+            try:
+                health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+            except (httpx.HTTPError, ValueError):
+                return False
+            return all((health.get(name) or {}).get("status") == "healthy" for name in needed)
+
+        if not wait_for(healthy, timeout):
+            raise TemporaryFailure(f"Airflow is not up after {timeout:.0f} s: see {self.home / 'logs'}")
+
+    def processes(self) -> dict[str, int]:
+        """component: process number, of those that were started."""
+        try:
+            return json.loads((self.home / "processes.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    def running(self) -> dict[str, int]:
+        """component: process number, of those that still run."""
+        return {name: pid for name, pid in self.processes().items() if _is_airflow(pid, name)}
+
+    def kill(self, component: str) -> None:
+        """SIGKILL a component, and what it started: a crash."""
+        pid = self.running()[component]
+        os.killpg(pid, signal.SIGKILL)
+        self._reap(pid)
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """End all components and what they started."""
+        running = self.running()
+        for pid in running.values():
+            _signal_group(pid, signal.SIGINT)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and any(_group_lives(pid) for pid in running.values()):
+            for pid in running.values():
+                self._reap(pid)
+            time.sleep(0.2)
+        for pid in running.values():
+            _signal_group(pid, signal.SIGKILL)
+            self._reap(pid)
+        (self.home / "processes.json").unlink(missing_ok=True)
+
+    def password(self, user: str = "admin") -> str:
+        """Of a user of the web pages; Airflow makes it at its first start."""
+        path = self.home / "simple_auth_manager_passwords.json.generated"
+        return json.loads(path.read_text().strip().splitlines()[0])[user]
+
+    def api(self, user: str = "admin") -> httpx.Client:
+        """A client of the REST API, logged in."""
+        answer = httpx.post(
+            f"{self.url}/auth/token", json={"username": user, "password": self.password(user)}, timeout=30
+        )
+        answer.raise_for_status()
+        token = answer.json()["access_token"]
+        return httpx.Client(
+            base_url=f"{self.url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=60
+        )
+
+    def _remember(self, processes: dict[str, int]) -> None:
+        (self.home / "processes.json").write_text(json.dumps(processes))
+
+    def _keys(self) -> dict[str, str]:
+        """Secrets that must be the same in all components, made once."""
+        path = self.home / "keys.json"
+        if not path.exists():
+            self.home.mkdir(parents=True, exist_ok=True)
+            keys = {
+                "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
+                "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(24),
+                "AIRFLOW__CORE__FERNET_KEY": _fernet_key(),
+            }
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(keys))
+        return json.loads(path.read_text())
+
+    @staticmethod
+    def _reap(pid: int) -> None:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+
+
+def _fernet_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
+def _is_airflow(pid: int, component: str) -> bool:
+    """Whether the process of this number is still the one that was started, and not another that got its number."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return False
+    return component in command or "airflow" in command
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _group_lives(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition: Callable[[], Any], timeout: float, pause: float = 0.5) -> bool:
+    """Whether a condition came true in time."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(pause)
+    return bool(condition())

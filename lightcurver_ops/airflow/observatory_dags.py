@@ -1,0 +1,341 @@
+"""The DAGs of an observatory: arrivals of frames, reprocessing, the morning summary."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    AssetWatcher,
+    BaseOperator,
+    CronTriggerTimetable,
+    Param,
+)
+from airflow.sdk.exceptions import AirflowSkipException
+
+from lightcurver_ops.airflow.channels import deliver
+from lightcurver_ops.airflow.child import Child, StageRefused
+from lightcurver_ops.airflow.connection import bookkeeping_url
+from lightcurver_ops.airflow.lens_dags import START, nightly_id, season_id
+from lightcurver_ops.airflow.triggers import RawFramesTrigger
+from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.operations.events import MORNING_SUMMARY, Event
+from lightcurver_ops.operations.observatory import Observatory, find_lens, load_lenses, open_observatory
+from lightcurver_ops.operations.watching import roots_of
+from lightcurver_ops.stages.pipeline import STAGE_NAMES
+
+ARRIVALS = "lcops_arrivals"
+REPROCESS = "lens_reprocess"
+SUMMARY = "lcops_morning_summary"
+
+
+class ObservatoryOperator(BaseOperator):
+    """A task that concerns several lenses.
+
+    Args:
+        observatory: path of the observatory's file.
+    """
+
+    def __init__(self, *, observatory: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.observatory = observatory
+
+    def ask(self, action: str, files: list[str], **request: Any) -> list[dict[str, Any]]:
+        """Have the worker do something for each of these lens files; errors are part of the answers."""
+        child = self._child = Child()
+        common = {"action": action, "configs": files, "database": bookkeeping_url(), "processes": 1}
+        return child.ask({**common, **request})["lenses"]
+
+    def on_kill(self) -> None:
+        """End the work with the task."""
+        if (child := getattr(self, "_child", None)) is not None:
+            child.end()
+
+
+class FindWaitingNightsOperator(ObservatoryOperator):
+    """Which nights of which lenses wait; returns what starts a run for each, the same for the same files."""
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:
+        observatory = open_observatory(self.observatory)
+        named = _lenses_of_events(context)
+        loaded = load_lenses(observatory.lens_files())
+        for message in loaded.broken.values():
+            self.log.warning("left out: %s", message)
+        chosen = {str(one.path): one.lens for one in loaded.lenses if not named or one.lens.name in named}
+        watch = observatory.config.watch.model_dump(mode="json")
+        starts = []
+        for (path, lens), answer in zip(
+            chosen.items(), self.ask("look_at_arrivals", list(chosen), watch=watch), strict=True
+        ):
+            if "error" in answer:
+                self.log.error("%s: %s", path, answer["error"]["message"])
+                continue
+            for night, waiting in answer["nights"].items():
+                kind = "late" if waiting["new"] else "reprocess"
+                starts.append(
+                    {
+                        "trigger_dag_id": nightly_id(lens.name),
+                        "trigger_run_id": f"{kind}__{night}__{waiting['id']}",
+                        "conf": {"night": night},
+                    }
+                )
+                self.log.info("%s: night %s waits", lens.name, night)
+        if not starts:
+            raise AirflowSkipException("no night waits")
+        return starts
+
+
+def _lenses_of_events(context: Any) -> set[str]:
+    """Lenses that the watchers named; none: a sweep of all."""
+    named = set()
+    for events in (context.get("triggering_asset_events") or {}).values():
+        for event in events:
+            payload = (event.extra or {}).get("payload") or {}
+            named |= set(payload.get("lenses", {}))
+    return named
+
+
+class DecideOperator(ObservatoryOperator):
+    """Enters the decisions of the trigger form; returns what starts the runs that follow from them."""
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:
+        params = context["params"]
+        try:
+            loaded = find_lens(open_observatory(self.observatory), params["lens"])
+        except ConfigurationError as error:
+            raise StageRefused(str(error)) from error
+        run = context["dag_run"]
+        by = getattr(run, "triggering_user_name", None) or "airflow"
+        wanted = {key: value for key, value in params.items() if key != "lens"}
+        (answer,) = self.ask("decide", [str(loaded.path)], reprocessing=wanted, by=by)
+        if "error" in answer:
+            raise StageRefused(answer["error"]["message"], answer["error"]["class"])
+        nights = answer["nights"]
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        self.log.info("%s: %d nights, from %s on", loaded.lens.name, len(nights), wanted["from_stage"])
+        starts = [
+            {
+                "trigger_dag_id": nightly_id(loaded.lens.name),
+                "trigger_run_id": f"reprocess__{night}__{stamp}",
+                "conf": {"night": night},
+            }
+            for night in nights
+        ]
+        # Where no night changes anything that it hands on, nobody else would start the season.
+        season = {
+            "trigger_dag_id": season_id(loaded.lens.name),
+            "trigger_run_id": f"reprocess__{stamp}",
+            "conf": {},
+        }
+        return [*starts, season]
+
+
+class MorningSummaryOperator(ObservatoryOperator):
+    """Gathers what the last night brought and sends it."""
+
+    def execute(self, context: Any) -> None:
+        from lightcurver_ops.operations.summary import compose
+
+        observatory = open_observatory(self.observatory)
+        loaded = load_lenses(observatory.lens_files())
+        files = [str(one.path) for one in loaded.lenses]
+        answers = self.ask("summarize", files, sigma=observatory.config.summary.sigma) if files else []
+        for one, answer in zip(loaded.lenses, answers, strict=True):
+            answer.setdefault("lens", one.lens.name)
+        text = compose(answers, [str(message) for message in loaded.broken.values()])
+        event = Event(
+            kind=MORNING_SUMMARY, observatory=observatory.config.name, what=text, key=context["run_id"]
+        )
+        self.log.info("%s", text)
+        deliver(event, observatory.config.alerts)
+
+
+def arrivals_dag(observatory: Observatory) -> DAG:
+    """New frames, wherever they lie, start the run of their lens and night."""
+    watch = observatory.config.watch
+    path = str(observatory.path)
+    sweep = CronTriggerTimetable(watch.sweep, timezone=observatory.config.timezone)
+    schedule: Any = sweep
+    if watch.enabled:
+        lenses = [loaded.lens for loaded in load_lenses(observatory.lens_files()).lenses]
+        roots = sorted({root for lens in lenses for root in roots_of(lens, observatory)})
+        assets = [
+            Asset(
+                name=f"raw frames in {root}",
+                uri=f"lcops://raw/{root.replace('://', '/').lstrip('/')}",
+                group="raw frames",
+                watchers=[AssetWatcher(name=f"watch {root}", trigger=RawFramesTrigger(path, root))],
+            )
+            for root in roots
+        ]
+        if assets:
+            any_of = assets[0]
+            for asset in assets[1:]:
+                any_of = any_of | asset
+            schedule = AssetOrTimeSchedule(timetable=sweep, assets=any_of)
+    with DAG(
+        dag_id=ARRIVALS,
+        schedule=schedule,
+        description="New raw frames start the runs of their lenses and nights",
+        doc_md=_ARRIVALS_DOC.format(sweep=watch.sweep, timezone=observatory.config.timezone),
+        max_active_runs=1,
+        **_common("arrivals"),
+    ) as dag:
+        find = FindWaitingNightsOperator(
+            task_id="find_waiting_nights",
+            task_display_name="Find waiting nights",
+            observatory=path,
+            pool="frames",
+            doc_md="Notices new raw files that are complete, of the lenses that the watchers named, or of all.",
+            **_task(observatory),
+        )
+        start = TriggerDagRunOperator.partial(
+            task_id="start_nights",
+            task_display_name="Start nights",
+            logical_date=None,
+            skip_when_already_exists=True,
+            map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night }}",
+            priority_weight=_PRIORITY,
+            weight_rule="absolute",
+            doc_md="Starts a run per lens and night; the same files start one run only.",
+        ).expand_kwargs(find.output)
+        find >> start
+    return dag
+
+
+def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
+    """Reducing again, with a form to fill in."""
+    params = {
+        "lens": Param(lenses[0], type="string", enum=lenses, description="Which lens."),
+        "from_stage": Param(
+            "psf_modeling",
+            type="string",
+            enum=list(STAGE_NAMES[1:]),
+            description="The first stage that is made again (or completed).",
+        ),
+        "redo": Param(
+            False,
+            type="boolean",
+            description="On: make everything again from this stage on. Off: only what is missing or out of date.",
+        ),
+        "first_night": Param(
+            None, type=["null", "string"], format="date", description="Empty: from the first night."
+        ),
+        "last_night": Param(
+            None, type=["null", "string"], format="date", description="Empty: to the last night."
+        ),
+        "exclude_frames": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            description="Frames to eliminate: numbers, names or patterns, one a line.",
+        ),
+        "exclude_stars": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            description="Reference stars to leave out of the PSF and the normalization: names, one a line.",
+        ),
+        "comment": Param("", type="string", description="Why; needed where frames or stars are excluded."),
+    }
+    with DAG(
+        dag_id=REPROCESS,
+        schedule=None,
+        description="Reduce nights of a lens again, without some frames or stars",
+        doc_md=_REPROCESS_DOC,
+        params=params,
+        **_common("reprocess"),
+    ) as dag:
+        decide = DecideOperator(
+            task_id="decide",
+            task_display_name="Enter decisions",
+            observatory=str(observatory.path),
+            pool="frames",
+            doc_md="Eliminates the frames, excludes the stars, and forgets what is to be made again. Each decision "
+            "keeps its comment and the name of who took it; `lcops frames restore` and `lcops stars include` undo it.",
+            **_task(observatory),
+        )
+        start = TriggerDagRunOperator.partial(
+            task_id="start_runs",
+            task_display_name="Start runs",
+            logical_date=None,
+            skip_when_already_exists=True,
+            map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night or '' }}",
+            doc_md="Starts the nights; the season follows by itself.",
+        ).expand_kwargs(decide.output)
+        decide >> start
+    return dag
+
+
+def summary_dag(observatory: Observatory) -> DAG:
+    """The morning summary."""
+    settings = observatory.config.summary
+    hour, minute = settings.time.split(":")
+    with DAG(
+        dag_id=SUMMARY,
+        schedule=CronTriggerTimetable(
+            f"{int(minute)} {int(hour)} * * *", timezone=observatory.config.timezone
+        ),
+        description="What the night brought, sent to the channels of the observatory's file",
+        doc_md=_SUMMARY_DOC.format(sigma=settings.sigma),
+        **_common("summary"),
+    ) as dag:
+        MorningSummaryOperator(
+            task_id="send_summary",
+            task_display_name="Send summary",
+            observatory=str(observatory.path),
+            pool="joint",
+            doc_md="Reads the bookkeeping of all lenses; writes nothing.",
+            **_task(observatory),
+        )
+    return dag
+
+
+_PRIORITY = 300  # what starts nights comes before the nights
+
+
+def _task(observatory: Observatory) -> dict[str, Any]:
+    settings = observatory.config.airflow
+    return {
+        "retries": settings.retries,
+        "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
+        "execution_timeout": timedelta(hours=settings.stage_timeout_hours),
+        "priority_weight": _PRIORITY,
+        "weight_rule": "absolute",
+    }
+
+
+def _common(kind: str) -> dict[str, Any]:
+    return {
+        "tags": ["lcops", kind],
+        "start_date": START,
+        "catchup": False,
+        "default_args": {"owner": "lightcurver-ops"},
+    }
+
+
+_ARRIVALS_DOC = """\
+**New raw frames start the runs of their lenses and nights.** The triggerer watches the raw directories, one watcher per
+root; a file counts when it is complete (`watch` in the observatory's file). Frames may come hours or weeks late: they
+go to the night that their header says.
+
+A sweep over all lenses ({sweep}, {timezone}) finds what no watcher saw, and nights whose import or plate solution a
+changed configuration left out of date.
+
+**If it fails:** a raw root that does not answer is tried again; see the log of the triggerer for watchers.
+"""
+
+_REPROCESS_DOC = """\
+**Reduce again**: trigger it and fill in the form. Eliminated frames and excluded stars are decisions: they are recorded
+with your name and your comment, and hold for all later runs.
+
+It starts a run per night (they stand back behind tonight's), and the season makes a new version of the light curve;
+earlier versions stay (`lcops lightcurve --version N`).
+"""
+
+_SUMMARY_DOC = """\
+**The morning summary**: lenses, frames in, used and rejected with the reasons, failures, and lenses of which an image
+changed by more than {sigma:g} sigma since the night before. Sent through the channels of the observatory's file.
+"""
