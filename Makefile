@@ -3,16 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+PORT ?= 8080
 UV_VERSION := 0.13.9
 PYTEST_ARGS ?= -n auto --dist loadfile
 
-.PHONY: help demo test test-unit check format lock clean
+.PHONY: help demo up down test test-unit check format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.runtime ## Simulate a small season, run the pipeline, compare the light curves with the truth
-	$(BIN)/python -m lightcurver_ops.cli.demo $(DEMO)
+demo: $(VENV)/.runtime ## Simulate two lenses, reduce them by hand and with Airflow, compare with the truth
+	$(BIN)/python -m lightcurver_ops.demo run $(DEMO)
+
+up: $(VENV)/.runtime ## Start a complete local Airflow with the two simulated lenses
+	$(BIN)/python -m lightcurver_ops.demo up $(DEMO) $(PORT)
+
+down: $(VENV)/.runtime ## Stop it
+	$(BIN)/python -m lightcurver_ops.demo down $(DEMO)
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping.engine import open_engine
 
-pytest_plugins = ["tests.seasons"]
+pytest_plugins = ["tests.seasons", "tests.receivers"]
 
 
 def _postgres_bin() -> Path | None:

@@ -65,9 +65,10 @@ class Child:
         return content
 
     def _run(self, request: dict[str, Any]) -> int:
-        # In a session of its own, so that it and its workers can be ended together.
+        # In a session of its own, so that it and its workers can be ended together. It reads the request alone; what
+        # its command line says is for people who look at the processes.
         with subprocess.Popen(
-            [sys.executable, "-m", _WORKER],
+            [sys.executable, "-m", _WORKER, request.get("stage", request["action"]), request.get("lens", "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

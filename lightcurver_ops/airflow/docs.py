@@ -116,7 +116,8 @@ One run is one **observing night** of {lens}, from noon to noon, {timezone}: `ru
 It notices the night's raw frames, and makes of them everything that one frame needs. What needs all frames is made by
 [`{season}`](/dags/{season}), once the nights are done.
 
-* A night without frames is skipped. Frames that come late start a run of their own (`late__<night>__...`).
+* A night without frames is skipped. Frames that come late start a run of their own (`late__<night>__...`; of nights
+  more than a month ago, `archive__<night>__...`, which stands back behind tonight's).
 * **One night again:** trigger with the configuration `{{"night": "YYYY-MM-DD"}}`, or clear the run.
 * **A season:** *Trigger → Backfill*, or `airflow backfill create --dag-id {nightly} --from-date ... --to-date ...`.
 * **From some stage on, or without some frames or stars:** the DAG [`lens_reprocess`](/dags/lens_reprocess).

@@ -201,8 +201,8 @@ class LocalAirflow:
         if not path.exists():
             self.home.mkdir(parents=True, exist_ok=True)
             keys = {
-                "AIRFLOW__API__SECRET_KEY": secrets.token_hex(24),
-                "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(24),
+                "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+                "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
                 "AIRFLOW__CORE__FERNET_KEY": _fernet_key(),
             }
             path.touch(mode=0o600)

@@ -29,6 +29,7 @@ from lightcurver_ops.stages.pipeline import STAGE_NAMES
 ARRIVALS = "lcops_arrivals"
 REPROCESS = "lens_reprocess"
 SUMMARY = "lcops_morning_summary"
+_LATE_DAYS = 30  # frames of older nights are an archive that was put here, not a slow transfer
 
 
 class ObservatoryOperator(BaseOperator):
@@ -55,7 +56,7 @@ class ObservatoryOperator(BaseOperator):
 
 
 class FindWaitingNightsOperator(ObservatoryOperator):
-    """Which nights of which lenses wait; returns what starts a run for each, the same for the same files."""
+    """Finds the nights that wait, of the lenses that watchers named or of all; returns what starts their runs."""
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
         observatory = open_observatory(self.observatory)
@@ -72,19 +73,36 @@ class FindWaitingNightsOperator(ObservatoryOperator):
             if "error" in answer:
                 self.log.error("%s: %s", path, answer["error"]["message"])
                 continue
-            for night, waiting in answer["nights"].items():
-                kind = "late" if waiting["new"] else "reprocess"
-                starts.append(
-                    {
-                        "trigger_dag_id": nightly_id(lens.name),
-                        "trigger_run_id": f"{kind}__{night}__{waiting['id']}",
-                        "conf": {"night": night},
-                    }
-                )
-                self.log.info("%s: night %s waits", lens.name, night)
+            new = self._starts(context["ti"], nightly_id(lens.name), answer["nights"], sweep=not named)
+            for start in new:
+                self.log.info("%s: night %s waits", lens.name, start["conf"]["night"])
+            starts += new
         if not starts:
             raise AirflowSkipException("no night waits")
         return starts
+
+    @staticmethod
+    def _starts(ti: Any, dag_id: str, nights: dict[str, str | None], *, sweep: bool) -> list[dict[str, Any]]:
+        """What starts the nights that wait.
+
+        The same arrivals start one run. What such a run left undone, and what a changed configuration put out of date,
+        is for a sweep, once no night of the lens is at work.
+        """
+        starts = []
+        idle = sweep and ti.get_dr_count(dag_id=dag_id, states=["queued", "running"]) == 0
+        for night, noticed in nights.items():
+            run_id = f"{_kind(night)}__{night}__{noticed}"
+            if noticed is not None and ti.get_dr_count(dag_id=dag_id, run_ids=[run_id]) == 0:
+                starts.append(_start(dag_id, run_id, night))
+            elif idle:
+                starts.append(_start(dag_id, f"reprocess__{night}__{_stamp()}", night))
+        return starts
+
+
+def _kind(night: str) -> str:
+    """What the run of a night's new files is called: `late` comes with tonight's, `archive` stands back behind it."""
+    recent = datetime.now(UTC).date() - timedelta(days=_LATE_DAYS)
+    return "late" if night >= recent.isoformat() else "archive"
 
 
 def _lenses_of_events(context: Any) -> set[str]:
@@ -95,6 +113,16 @@ def _lenses_of_events(context: Any) -> set[str]:
             payload = (event.extra or {}).get("payload") or {}
             named |= set(payload.get("lenses", {}))
     return named
+
+
+def _start(dag_id: str, run_id: str, night: str | None) -> dict[str, Any]:
+    """What starts a run."""
+    conf = {} if night is None else {"night": night}
+    return {"trigger_dag_id": dag_id, "trigger_run_id": run_id, "conf": conf}
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
 
 
 class DecideOperator(ObservatoryOperator):
@@ -113,23 +141,13 @@ class DecideOperator(ObservatoryOperator):
         if "error" in answer:
             raise StageRefused(answer["error"]["message"], answer["error"]["class"])
         nights = answer["nights"]
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        stamp = _stamp()
         self.log.info("%s: %d nights, from %s on", loaded.lens.name, len(nights), wanted["from_stage"])
         starts = [
-            {
-                "trigger_dag_id": nightly_id(loaded.lens.name),
-                "trigger_run_id": f"reprocess__{night}__{stamp}",
-                "conf": {"night": night},
-            }
-            for night in nights
+            _start(nightly_id(loaded.lens.name), f"reprocess__{night}__{stamp}", night) for night in nights
         ]
         # Where no night changes anything that it hands on, nobody else would start the season.
-        season = {
-            "trigger_dag_id": season_id(loaded.lens.name),
-            "trigger_run_id": f"reprocess__{stamp}",
-            "conf": {},
-        }
-        return [*starts, season]
+        return [*starts, _start(season_id(loaded.lens.name), f"reprocess__{stamp}", None)]
 
 
 class MorningSummaryOperator(ObservatoryOperator):

@@ -36,7 +36,12 @@ class LensOperator(BaseOperator):
             database = bookkeeping_url()
         except ConfigurationError as error:
             raise StageRefused(str(error)) from error
-        common = {"config": self.lens_file, "processes": self.processes, "database": database}
+        common = {
+            "lens": self.lens,
+            "config": self.lens_file,
+            "processes": self.processes,
+            "database": database,
+        }
         return child.ask({"action": action, **common, **request})
 
     def on_kill(self) -> None:

@@ -7,7 +7,7 @@ from airflow.policies import hookimpl
 BACKFILL_POOL = "backfill"
 # A GPU is not shared between processes: there, only the order of the queue counts.
 CPU_POOLS = {"frames", "plate_solving", "joint"}
-BACKGROUND = ("backfill__", "reprocess__")
+BACKGROUND = ("backfill__", "reprocess__", "archive__")
 STAND_BACK = 1000
 
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from lightcurver_ops.bookkeeping.engine import writing
+from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.ledger import now
 from lightcurver_ops.bookkeeping.tables import alerts
 
@@ -18,6 +18,9 @@ def claim(engine: sa.Engine, lens: str, key: str, kind: str, subject: str, body:
             assert key_of_row is not None
             return key_of_row[0]
     except IntegrityError:
+        with reading(engine) as connection:
+            if not any(row.key == key for row in alerts_of(connection, lens)):
+                raise  # another reason: there is no such lens
         return None
 
 

@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 
 BUSY_TIMEOUT_S = 60
+_NO_SUCH_TABLE_OR_COLUMN = ("42P01", "42703")
+"""SQLSTATE of Postgres."""
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -28,7 +30,7 @@ def open_engine(url: str) -> sa.Engine:
         if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(parsed, **_options(parsed))
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         # The URL may hold a password: it is not repeated.
         raise ConfigurationError(
             f"database: this is not a URL that SQLAlchemy knows ({type(error).__name__}); "
@@ -107,6 +109,8 @@ def _explained(engine: sa.Engine) -> Iterator[None]:
             raise TemporaryFailure(
                 f"bookkeeping: the connection to {_shown(engine)} was lost: {error.orig}"
             ) from error
+        if getattr(error.orig, "sqlstate", None) in _NO_SUCH_TABLE_OR_COLUMN:
+            raise _without_schema(str(error.orig).splitlines()[0], _shown(engine)) from error
         raise
 
 
@@ -125,10 +129,14 @@ def _translated(error: OperationalError, engine: sa.Engine) -> Exception:
             f"bookkeeping: {shown} was locked for {BUSY_TIMEOUT_S} s by another process: {text}"
         )
     if "no such table" in text or "no such column" in text:
-        return ConfigurationError(
-            f"bookkeeping: {shown} has no up-to-date schema: {text}; run `lcops run` on it once"
-        )
+        return _without_schema(text, shown)
     return TemporaryFailure(f"bookkeeping: {shown} does not answer: {text}")
+
+
+def _without_schema(text: str, shown: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"bookkeeping: {shown} has no up-to-date schema: {text}; run `lcops run` on it once"
+    )
 
 
 def _shown(engine: sa.Engine) -> str:

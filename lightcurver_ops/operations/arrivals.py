@@ -14,11 +14,10 @@ import sqlalchemy as sa
 from lightcurver_ops.bookkeeping import frames, ledger
 from lightcurver_ops.bookkeeping import raw_files as raw_rows
 from lightcurver_ops.bookkeeping.engine import reading, writing
-from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.operations.nights import night_at, night_of_mjd, timezone_name
-from lightcurver_ops.stages.base import Lens, Stage
+from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.pipeline import STAGES, pipeline_state
 from lightcurver_ops.stages.plate_solving import PlateSolving
 from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
@@ -56,13 +55,18 @@ def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> N
         ConfigurationError: a raw directory does not exist, or the header parser is not as it must be.
         TemporaryFailure: the storage does not answer.
     """
-    listed = list_raw_files(lens.config.raw, may_be_empty=True)
+    listed = [
+        raw for raw in list_raw_files(lens.config.raw, may_be_empty=True) if not is_marker(raw.path, watch)
+    ]
     with reading(lens.engine) as connection:
         known = raw_rows.known_raw_files(connection, lens.name)
     changed = [raw for raw in listed if not _is_known(raw, known.get(raw.path))]
     complete = [raw for raw in changed if is_complete(raw, watch, time.time() if now is None else now)]
+    noticed_at = ledger.now()
     with ThreadPoolExecutor(_READERS) as readers:
-        rows = list(readers.map(lambda raw: _row(lens, raw), complete))
+        rows = [
+            row | {"noticed_at": noticed_at} for row in readers.map(lambda raw: _row(lens, raw), complete)
+        ]
     if rows:
         with writing(lens.engine) as connection:
             raw_rows.save_raw_files(connection, rows)
@@ -72,6 +76,11 @@ def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> N
 
 def _is_known(raw: RawFile, row: sa.Row | None) -> bool:
     return row is not None and (row.size, row.modified) == (raw.size, raw.modified)
+
+
+def is_marker(path: str, watch: Watch) -> bool:
+    """Whether a file only says that another one is complete; the pattern of raw files may match it as well."""
+    return watch.marker_suffix is not None and path.endswith(watch.marker_suffix)
 
 
 def is_complete(raw: RawFile, watch: Watch, now: float) -> bool:
@@ -115,7 +124,6 @@ def _row(lens: Lens, raw: RawFile) -> dict[str, Any]:
         "mjd": mjd,
         "night": night,
         "problem": problem,
-        "noticed_at": ledger.now(),
     }
 
 
@@ -151,23 +159,31 @@ def work_of_night(lens: Lens, night: str, stages: Iterable[str]) -> NightWork:
     return NightWork(night, [row.id for row in rows], len(own), waits)
 
 
-def nights_waiting(lens: Lens) -> dict[str, dict[str, Any]]:
-    """night: `id` of what waits there and whether it is `new`, of nights with raw files to import or to solve.
+@dataclass(frozen=True)
+class Waiting:
+    """Why a night waits for a run."""
 
-    The same files in the same state have the same identifier, so that asking twice does not start twice.
-    """
+    noticed: str | None
+    """When the newest of its files that are not imported was noticed (compact ISO, UTC): equal for equal arrivals,
+    also while they are being imported. None where all are imported, and something else is out of date."""
+
+
+def nights_waiting(lens: Lens) -> dict[str, Waiting]:
+    """The nights with raw files that are to be imported, or with frames that are to be solved, and why."""
     with reading(lens.engine) as connection:
         known = raw_rows.known_raw_files(connection, lens.name)
+        to_import = ReadConvertSkysubCharacterCatalog(lens).state(connection).units
+        to_solve = PlateSolving(lens).state(connection).outdated()
+        rows = frames.all_frames(connection, lens.name)
     today = night_at(datetime.now(UTC), timezone_name(lens.config)).isoformat()
-    waiting: dict[str, list[Any]] = {}
-    for path, state in sorted({**_unsolved(lens), **_not_imported(lens)}.items()):
-        row = known.get(path)
-        if row is not None:
-            waiting.setdefault(row.night or today, []).append((path, row.size, row.modified, state))
-    return {
-        night: {"id": hash_of(lens.name, files)[:8], "new": any(state[1] == 0 for *_, state in files)}
-        for night, files in sorted(waiting.items())
-    }
+    new = {path for path, state in to_import.items() if state in ("missing", "stale") and path in known}
+    again = {path for path, state in to_import.items() if state == ledger.FAILED}
+    again |= {row.original_image_path for row in rows if row.image_relpath in to_solve}
+    waiting: dict[str, list[str]] = {}
+    for path in sorted(new | (again & known.keys())):
+        noticed = [known[path].noticed_at.strftime("%Y%m%dT%H%M%S")] if path in new else []
+        waiting.setdefault(known[path].night or today, []).extend(noticed)
+    return {night: Waiting(max(noticed, default=None)) for night, noticed in sorted(waiting.items())}
 
 
 def units_of_raw_ids(lens: Lens, ids: list[int]) -> frozenset[str]:
@@ -184,30 +200,9 @@ def _units(lens: Lens, paths: list[str]) -> set[str]:
     return wanted | {row.image_relpath for row in rows if row.original_image_path in wanted}
 
 
-def _not_imported(lens: Lens) -> dict[str, Any]:
-    """raw path: state of its import, where that is missing or out of date."""
+def _not_imported(lens: Lens) -> set[str]:
     with reading(lens.engine) as connection:
-        return _outdated(ReadConvertSkysubCharacterCatalog(lens), connection)
-
-
-def _unsolved(lens: Lens) -> dict[str, Any]:
-    """raw path: state of its plate solution, where that is missing or out of date."""
-    with reading(lens.engine) as connection:
-        outdated = _outdated(PlateSolving(lens), connection)
-        rows = frames.all_frames(connection, lens.name)
-    return {
-        row.original_image_path: outdated[unit] for row in rows if (unit := row.image_relpath) in outdated
-    }
-
-
-def _outdated(stage: Stage, connection: sa.Connection) -> dict[str, Any]:
-    """unit: what tells this state from another one: the inputs it is to be made from, and how often it was tried."""
-    outdated = stage.state(connection).outdated()
-    if not outdated:
-        return {}
-    plan = stage.plan(connection)
-    known = ledger.products_of(connection, stage.lens.name, stage.name)
-    return {unit: (plan[unit], known[unit].attempts if unit in known else 0) for unit in outdated}
+        return ReadConvertSkysubCharacterCatalog(lens).state(connection).outdated()
 
 
 def season_waits(lens: Lens, first: str) -> bool:

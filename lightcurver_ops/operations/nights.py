@@ -51,8 +51,11 @@ def parse_night(text: str) -> date:
         ConfigurationError: it is not a date.
     """
     try:
-        return date.fromisoformat(text)
+        night = date.fromisoformat(text)
     except ValueError:
+        night = None
+    if night is None or night.isoformat() != text:  # nights are compared as they are written
         raise ConfigurationError(
             f"night = {text!r}: write the date on which the night began at the telescope as YYYY-MM-DD"
-        ) from None
+        )
+    return night

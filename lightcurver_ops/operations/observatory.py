@@ -48,16 +48,20 @@ def open_observatory(path: str | Path) -> Observatory:
 
 
 def load_lenses(files: list[Path]) -> LensFiles:
-    """Load lens files; one that is broken, or takes the name of one before it, spoils no other."""
+    """Load lens files; one that is broken, or takes the name of another, spoils no other.
+
+    A name belongs to the file that is called so, else to the first that has it: as `find_lens` finds it.
+    """
     result = LensFiles()
     taken: dict[str, Path] = {}
+    good = []
     for path in files:
         try:
-            loaded = load_lens_with_notices(path)
+            good.append(load_lens_with_notices(path))
         except ConfigurationError as error:
             result.broken[path] = str(error)
-            continue
-        identifier = dag_name(loaded.lens.name)
+    for loaded in sorted(good, key=lambda one: dag_name(one.path.stem) != dag_name(one.lens.name)):
+        path, identifier = loaded.path, dag_name(loaded.lens.name)
         if identifier in taken:
             result.broken[path] = (
                 f"{path}: the name '{loaded.lens.name}' is taken by {taken[identifier]}; give each lens its own "
@@ -65,7 +69,7 @@ def load_lenses(files: list[Path]) -> LensFiles:
             )
             continue
         taken[identifier] = path
-        result.lenses.append(loaded)
+    result.lenses = [loaded for loaded in good if taken[dag_name(loaded.lens.name)] == loaded.path]
     return result
 
 

@@ -17,6 +17,7 @@ from lightcurver_ops.stages.pipeline import STAGE_NAMES
 from lightcurver_ops.stages.usage import usage
 
 _DAY = timedelta(days=1)
+_MORNING = timedelta(hours=6)
 _LENGTH = 100
 
 
@@ -26,20 +27,18 @@ def summarize(lens: Lens, sigma: float, now: datetime | None = None) -> dict[str
     Args:
         lens: which.
         sigma: an image that changed by more is named.
-        now: time of the summary; its night is the one that ended last.
+        now: time of the summary; its night is the one that ended last, at 6 in the morning at the telescope.
 
     Returns:
         lens, night; frames `in`, `used`, and `rejected` {reason: number}, of that night and of files that came since
         yesterday; `failures` {stage: message} that are not over; `moved`: sentences about images that changed.
     """
     now = now or datetime.now(UTC)
-    night = (night_at(now, timezone_name(lens.config)) - _DAY).isoformat()
+    night = (night_at(now + _MORNING, timezone_name(lens.config)) - _DAY).isoformat()
     with reading(lens.engine) as connection:
         known = raw_rows.known_raw_files(connection, lens.name)
         paths = {
-            path
-            for path, row in known.items()
-            if row.night == night or row.noticed_at.replace(tzinfo=UTC) > now - _DAY
+            path for path, row in known.items() if row.night == night or _utc(row.noticed_at) > now - _DAY
         }
         reasons = _reasons(connection, lens)
         moved = _moved(connection, lens, sigma, now - _DAY)
@@ -56,6 +55,11 @@ def summarize(lens: Lens, sigma: float, now: datetime | None = None) -> dict[str
         "failures": failures,
         "moved": moved,
     }
+
+
+def _utc(moment: datetime) -> datetime:
+    """A time of the bookkeeping: SQLite gives it without its zone, Postgres in that of the connection."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _reasons(connection: sa.Connection, lens: Lens) -> dict[str, str | None]:
@@ -95,7 +99,7 @@ def _moved(connection: sa.Connection, lens: Lens, sigma: float, since: datetime)
     sentences = []
     for filter_name in photometry.published_filters(connection, lens.name):
         publication = photometry.publication_of(connection, lens.name, filter_name)
-        if publication is None or publication.made_at.replace(tzinfo=UTC) < since:
+        if publication is None or _utc(publication.made_at) < since:
             continue
         labels, _, nights = published_columns(connection, publication.id)
         if len(nights["mjd"]) < 2:

@@ -17,7 +17,7 @@ from lightcurver_ops.bookkeeping.engine import open_engine, reading
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import LightcurverError
-from lightcurver_ops.operations.arrivals import is_complete
+from lightcurver_ops.operations.arrivals import is_complete, is_marker
 from lightcurver_ops.operations.observatory import Observatory, load_lenses
 from lightcurver_ops.stages.raw_listing import RawFile, list_remote
 
@@ -73,20 +73,23 @@ class LocalRoot:
 
     def _list(self, path: str, mtime_ns: int, found: list[RawFile]) -> _Directory:
         subdirectories = []
-        now = time.time()
+        now, whole = time.time(), True
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 try:
-                    if entry.is_dir():
+                    if entry.is_dir(follow_symlinks=False):  # as the listing of raw files does
                         subdirectories.append(entry.path)
                     elif entry.is_file():
                         status = entry.stat()
                         found.append(RawFile(entry.path, status.st_size, str(status.st_mtime_ns)))
                 except FileNotFoundError:
                     continue
-        known = self._directories[path] = _Directory(mtime_ns, now, subdirectories)
+                except OSError as error:
+                    log.warning("%s: cannot be looked at: %s; the next look tries again", entry.path, error)
+                    whole = False
+        known = self._directories[path] = _Directory(mtime_ns if whole else -1, now, subdirectories)
         return known
 
 
@@ -119,6 +122,7 @@ class _Interest:
     config: LensConfig
 
     def takes(self, path: str) -> bool:
+        path = _bare(path)
         return any(path.startswith(directory) for directory in self.directories) and bool(
             self.pattern.match(PurePosixPath(path).name)
         )
@@ -126,9 +130,14 @@ class _Interest:
 
 def interest_of(config: LensConfig) -> _Interest:
     """What a lens takes for its raw frames."""
-    directories = tuple(directory.rstrip("/") + "/" for directory in config.raw.raw_dirs)
+    directories = tuple(_bare(directory).rstrip("/") + "/" for directory in config.raw.raw_dirs)
     pattern = re.compile(translate(config.raw.files_match_pattern), re.IGNORECASE)
     return _Interest(config.name, directories, pattern, config)
+
+
+def _bare(path: str) -> str:
+    """A URL in one way of writing it: some file systems begin their paths with a slash, people do not."""
+    return re.sub(r"^([\w+.-]+:)//+", r"\1//", path)
 
 
 class RawWatch:
@@ -145,20 +154,26 @@ class RawWatch:
         self._root = open_root(root)
         self._watch = watch
         self._database = database
-        self._announced: dict[str, tuple[int, str, float]] = {}
+        self._announced: dict[tuple[str, str], tuple[int, str, float]] = {}
+        self._interests: list[_Interest] = []
         self.set_lenses(lenses)
 
     def set_lenses(self, lenses: list[LensConfig]) -> None:
         """Look for the frames of these lenses from now on."""
-        self._interests = [interest_of(config) for config in lenses]
+        interests = [interest_of(config) for config in lenses]
+        if interests != self._interests:
+            self._root = open_root(self._root.root)  # what is there already may be new to one of them
+        self._interests = interests
 
     def poll(self, now: float | None = None) -> dict[str, int]:
         """lens: number of files that are new and complete since the last poll, and not in its bookkeeping."""
         now = time.time() if now is None else now
         waiting: dict[str, list[RawFile]] = {}
         for raw in self._root.changed_files():
+            if is_marker(raw.path, self._watch):
+                continue
             for interest in self._interests:
-                if interest.takes(raw.path) and not self._was_announced(raw, now):
+                if interest.takes(raw.path) and not self._was_announced(interest.lens, raw, now):
                     if is_complete(raw, self._watch, now):
                         waiting.setdefault(interest.lens, []).append(raw)
                     else:
@@ -167,16 +182,16 @@ class RawWatch:
         for interest in self._interests:
             files = waiting.get(interest.lens, [])
             for raw in files:
-                self._announced.pop(raw.path, None)
+                self._announced.pop((interest.lens, raw.path), None)
             if files and (new := self._unknown(interest.config, files)):
                 arrived[interest.lens] = len(new)
                 for raw in new:
-                    self._announced[raw.path] = (raw.size, raw.modified, now)
+                    self._announced[interest.lens, raw.path] = (raw.size, raw.modified, now)
                     self._root.look_again(raw.path)  # until the bookkeeping has it
         return arrived
 
-    def _was_announced(self, raw: RawFile, now: float) -> bool:
-        size, modified, when = self._announced.get(raw.path, (-1, "", 0.0))
+    def _was_announced(self, lens: str, raw: RawFile, now: float) -> bool:
+        size, modified, when = self._announced.get((lens, raw.path), (-1, "", 0.0))
         if (size, modified) != (raw.size, raw.modified):
             return False
         if now - when < _REPEAT_S:
@@ -187,7 +202,8 @@ class RawWatch:
     def _unknown(self, config: LensConfig, files: list[RawFile]) -> list[RawFile]:
         """Files that the bookkeeping does not have in this state; all, where it cannot be asked."""
         settings = config.with_settings(database=config.database or self._database)
-        if settings.database is None and not (config.workdir / "database.sqlite3").exists():
+        scheme, _, file = settings.database_url.partition(":///")
+        if scheme.startswith("sqlite") and not Path(file).exists():
             return files
         try:
             engine = open_engine(settings.database_url)

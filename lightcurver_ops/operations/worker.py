@@ -89,7 +89,7 @@ def look_at_arrivals(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
 
     noticed = notice_raw_files(lens, Watch.model_validate(request["watch"]))
     log.info("%s: %s", lens.name, noticed.summary())
-    return {"lens": lens.name, "nights": nights_waiting(lens)}
+    return {"nights": {night: waiting.noticed for night, waiting in nights_waiting(lens).items()}}
 
 
 def look_at_season(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:

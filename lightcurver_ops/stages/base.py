@@ -61,17 +61,13 @@ class RunOptions:
     progress: Progress = lambda _label, _done, _total: None
     """Called with (stage, units done, units selected)."""
     units: frozenset[str] | None = None
-    """Only these units, by their exact names, in frame-wise stages."""
+    """Only these units, by their exact names, and what concerns the whole lens."""
     check: bool = True
     """Check the quality gate at the end; where a stage is done in parts, that is for after the last part."""
 
     def wants(self, unit: str) -> bool:
         """Whether a frame-wise unit was asked for; what concerns the whole lens always is."""
-        if unit == WHOLE_LENS:
-            return True
-        if self.units is not None and unit not in self.units:
-            return False
-        if self.frames is None:
+        if unit == WHOLE_LENS or self.frames is None:
             return True
         path = PurePosixPath(unit)
         return any(fnmatch(text, pattern) for pattern in self.frames for text in (unit, path.name, path.stem))
@@ -169,6 +165,8 @@ class Stage(ABC):
         selected = {}
         for unit, inputs_hash in self.plan(connection).items():
             if self.frame_wise and not options.wants(unit):
+                continue
+            if options.units is not None and unit not in {WHOLE_LENS, *options.units}:
                 continue
             product = known.get(unit)
             if product is None or product.inputs_hash != inputs_hash or self.retries(product):

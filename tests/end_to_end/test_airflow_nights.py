@@ -1,0 +1,210 @@
+"""A real Airflow over a small observatory: nights come one by one, one late, one broken frame, one night without any.
+
+One story in the order of the tests of this module: they share the running Airflow.
+"""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lightcurver_ops.airflow.local import wait_for
+from lightcurver_ops.bookkeeping import ledger
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.simulation import faults
+from lightcurver_ops.simulation.observatory import shifted
+from lightcurver_ops.stages.base import Lens
+from tests.running_observatory import (
+    PATIENCE_S,
+    RunningObservatory,
+    arrived_nights,
+    last_night,
+    mjd_of,
+    same_light_curve,
+    scheduled_nights,
+)
+from tests.seasons import SMALL
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(2400)]
+
+NIGHTS = 4
+IMPORT = "read_convert_skysub_character_catalog"
+
+
+@pytest.fixture(scope="module")
+def observatory(tmp_path_factory, mailbox, posts):
+    season = replace(SMALL, n_nights=NIGHTS, exposures_per_night=2, night_gap_days=2.0)
+    lenses = [
+        shifted(replace(season, name=name, seed=seed), mjd_of(last_night()))
+        for name, seed in (("alpha", 4), ("beta", 5))
+    ]
+    smtp = {"conn_type": "smtp", "host": "127.0.0.1", "port": mailbox.port,
+            "extra": {"disable_ssl": True, "disable_tls": True}}  # fmt: skip
+    observatory = RunningObservatory(
+        tmp_path_factory.mktemp("observatory"),
+        lenses,
+        settings={
+            "watch": {"raw_roots": ["raw"], "poll_seconds": 1, "settle_seconds": 2, "gather_seconds": 2},
+            # This morning's summary is sent when Airflow starts, the next one in half a day.
+            "summary": {"time": (datetime.now(UTC) - timedelta(hours=12)).strftime("%H:%M")},
+            "alerts": {
+                "email": {"to": ["operator@example.org"], "sender": "lcops@example.org"},
+                "webhook": {"url": posts.url},
+            },
+            "airflow": {"retries": 2, "retry_delay_seconds": 2},
+            "pools": {"frames": 2, "plate_solving": 2},
+        },
+        operations={"frames_per_task": 1, "alert_after_nights_without_frames": 3},
+        variables={"AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(smtp)},
+    )
+    # What is there before the first run: the last night of alpha, and an old one of beta, which has none since.
+    observatory.drop("alpha", 3)
+    observatory.drop("beta", 0)
+    time.sleep(2.5)
+    observatory.airflow.prepare()
+    observatory.airflow.start()
+    try:
+        observatory.airflow.wait_until_healthy()
+        yield observatory
+    finally:
+        observatory.airflow.stop()
+        assert observatory.airflow.running() == {}
+        assert observatory.workers() == []
+
+
+def test_nights_come_one_by_one(observatory, mailbox, posts, tmp_path):
+    alpha, beta = ([observatory.night(lens, n) for n in range(NIGHTS)] for lens in ("alpha", "beta"))
+    observatory.wait_for_runs(
+        lambda runs: alpha[3] in scheduled_nights(runs, "alpha") and beta[0] in arrived_nights(runs, "beta")
+    )
+    observatory.drop("alpha", 0)
+    observatory.drop("beta", 1)
+    observatory.wait_for_runs(
+        lambda runs: alpha[0] in arrived_nights(runs, "alpha") and beta[1] in arrived_nights(runs, "beta")
+    )
+    observatory.drop("alpha", 2)
+    broken = observatory.directory / "raw" / "beta" / "broken.fits"
+    faults.truncated(observatory.frames("beta", 2)[0], broken)
+    observatory.drop("beta", 2)
+    observatory.wait_for_runs(
+        lambda runs: alpha[2] in arrived_nights(runs, "alpha") and beta[2] in arrived_nights(runs, "beta")
+    )
+    observatory.drop("alpha", 1)  # late: the nights after it were done long ago
+    runs = observatory.wait_for_runs(lambda runs: alpha[1] in arrived_nights(runs, "alpha"))
+
+    assert {run["state"] for run in runs} == {"success"}
+    for lens in ("alpha", "beta"):
+        seasons = [run for run in runs if run["dag_id"] == f"{lens}__season"]
+        assert any(observatory.states(run)["model_calibrated_cutouts"] == ["success"] for run in seasons)
+        same_light_curve(observatory.light_curve(lens), observatory.by_hand(lens, tmp_path))
+    assert len(observatory.light_curve("alpha")["mjd"]) == 2 * NIGHTS
+    assert len(observatory.light_curve("beta")["mjd"]) == 2 * (NIGHTS - 1)
+
+    # Two frames, a frame a task: mapped over two chunks.
+    (late,) = (
+        run
+        for run in runs
+        if run["dag_id"] == "alpha__nightly" and run["dag_run_id"].startswith(f"late__{alpha[1]}")
+    )
+    states = observatory.states(late)
+    assert states["plate_solving"] == ["success", "success"]
+    assert states["psf_modeling"] == ["success"]
+
+    # The night without frames is a skip.
+    scheduled = [run for run in runs if run["dag_id"] == "beta__nightly" and run["run_type"] == "scheduled"]
+    states = observatory.states(scheduled[0])
+    assert states.pop("look_for_frames") == ["success"]
+    assert {state for each in states.values() for state in each} == {"skipped"}
+
+    # The broken frame is quarantined, with the reason.
+    lens = Lens(observatory.config("beta"))
+    with reading(lens.engine) as connection:
+        products = ledger.products_of(connection, "beta", IMPORT)
+    lens.close()
+    assert products[str(broken)].status == "quarantined"
+    assert "truncated or corrupt" in products[str(broken)].reason
+
+    # Exactly these alerts, once each, on both channels.
+    assert Counter(body["kind"] for body in posts.bodies) == {"no_frames": 1, "morning_summary": 1}
+    (no_frames,) = posts.of_kind("no_frames")
+    assert no_frames["lens"] == "beta"
+    assert no_frames["night"] == beta[3]
+    assert "No raw frame for 6 nights" in no_frames["text"]
+    assert no_frames["link"].startswith(observatory.airflow.url)
+    assert sorted(mailbox.subjects) == sorted(body["subject"] for body in posts.bodies)
+    (mail,) = (one for one in mailbox.messages if "no frames" in str(one["Subject"]))
+    assert mail["To"] == "operator@example.org"
+    assert "What to do:" in mail.get_body(("html",)).get_content()
+
+
+def test_a_killed_scheduler_and_a_killed_task_change_nothing(observatory):
+    before, version = observatory.light_curve("alpha"), observatory.version("alpha")
+    conf = {"lens": "alpha", "from_stage": IMPORT, "redo": True}
+    answer = observatory.api.post("/dags/lens_reprocess/dagRuns", json={"logical_date": None, "conf": conf})
+    assert answer.status_code == 200, answer.text
+
+    assert wait_for(lambda: observatory.workers("psf_modeling"), PATIENCE_S, 0.05)
+    for pid in observatory.workers("psf_modeling"):
+        os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: observatory.workers("star_photometry"), PATIENCE_S, 0.05)
+    observatory.airflow.kill("scheduler")
+    assert wait_for(lambda: not observatory.workers(), 30)  # its tasks go with it, their work with them
+    observatory.airflow.start("scheduler")
+
+    runs = observatory.wait_for_runs(lambda _runs: observatory.version("alpha") > version)
+    again = [run for run in runs if run["dag_run_id"].startswith("reprocess__")]
+    assert len([run for run in again if run["dag_id"] == "alpha__nightly"]) == NIGHTS
+    assert {run["state"] for run in again} == {"success"}
+    assert max(task["try_number"] for run in again for task in observatory.tasks(run)) > 1
+    same_light_curve(observatory.light_curve("alpha"), before)
+
+
+def test_a_missed_quality_gate_fails_at_once_with_one_alert(observatory, mailbox, posts):
+    heard = len(posts.bodies), len(mailbox.messages)
+    observatory.configure("beta", plate_solving={"min_success_fraction": 1.0})
+    time.sleep(1)
+    for number, source in enumerate(observatory.frames("beta", 3)):
+        faults.other_field(source, observatory.directory / "raw" / "beta" / f"elsewhere_{number}.fits")
+    night = observatory.night("beta", 3)
+    runs = observatory.wait_for_runs(lambda runs: night in arrived_nights(runs, "beta", "failed"))
+
+    (failed,) = (run for run in runs if run["state"] == "failed")
+    states = observatory.states(failed)
+    assert states[IMPORT] == ["success", "success"]
+    assert "failed" in states["plate_solving"] + states["query_gaia_for_stars"]
+    assert max(task["try_number"] for task in observatory.tasks(failed)) == 1
+    assert wait_for(lambda: len(mailbox.messages) > heard[1], 60)
+    time.sleep(10)  # a second message, of the DAG's own callback, would have come by now
+    new = posts.bodies[heard[0] :]
+    assert [body["kind"] for body in new] == ["quality_gate"]
+    assert len(mailbox.messages) - heard[1] == 1
+    assert new[0]["lens"] == "beta"
+    assert new[0]["night"] == night
+    assert "min_success_fraction" in new[0]["what"]
+
+
+def test_a_new_lens_comes_and_a_broken_one_spoils_no_other(observatory):
+    lenses = observatory.directory / "lenses"
+    text = (lenses / "alpha.yaml").read_text()
+    (lenses / "gamma.yaml").write_text(text.replace("name: alpha", "name: gamma"))
+    (lenses / "broken.yaml").write_text("name: broken\nroii: {ra: 1}\n")
+
+    def known() -> set[str]:
+        return {dag["dag_id"] for dag in observatory.api.get("/dags", params={"limit": 100}).json()["dags"]}
+
+    def errors() -> list[dict]:
+        return observatory.api.get("/importErrors").json()["import_errors"]
+
+    assert wait_for(lambda: {"gamma__nightly", "gamma__season"} <= known() and errors(), 120, 2)
+    assert [error["filename"] for error in errors()] == ["lightcurver_ops_broken_lenses.py"]
+    message = errors()[0]["stack_trace"]
+    assert "unknown key 'roii'; did you mean 'roi'?" in message
+    assert f"{lenses / 'broken.yaml'}, line 2" in message
+    (lenses / "broken.yaml").unlink()
+    assert wait_for(lambda: not errors(), 120, 2)
+    assert {"alpha__nightly", "beta__nightly", "gamma__nightly"} <= known()

@@ -1,0 +1,211 @@
+"""A small observatory under a real Airflow: raw frames wait in `sim` and are dropped into `raw` for it to take."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import yaml
+
+from lightcurver_ops.airflow.local import LocalAirflow, wait_for
+from lightcurver_ops.bookkeeping import photometry
+from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.config import LensConfig, load_lens
+from lightcurver_ops.demo import free_port
+from lightcurver_ops.operations.nights import night_at
+from lightcurver_ops.simulation import SeasonOptions
+from lightcurver_ops.simulation.observatory import simulate_observatory
+from lightcurver_ops.stages.base import Lens
+from lightcurver_ops.stages.pipeline import run_pipeline
+from lightcurver_ops.storage.tables import read_table
+from tests.seasons import FAST
+
+DAGS = Path(__file__).parents[1] / "dags"
+ZONE = "Etc/GMT+5"  # that of the simulated telescope's longitude
+PATIENCE_S = 900
+MJD_EPOCH = date(1858, 11, 17)
+# A crashed scheduler's tasks are given up after seconds, not minutes; files are looked at as they change.
+QUICK = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+}
+
+
+def last_night() -> date:
+    """The night that ended last at the simulated telescope."""
+    return night_at(datetime.now(UTC), ZONE) - timedelta(days=1)
+
+
+def mjd_of(night: date) -> int:
+    """MJD of the day on which a night begins."""
+    return (night - MJD_EPOCH).days
+
+
+class RunningObservatory:
+    """Some simulated lenses, and the Airflow that reduces them."""
+
+    def __init__(
+        self,
+        directory: Path,
+        lenses: list[SeasonOptions],
+        *,
+        settings: dict[str, Any],
+        operations: dict[str, Any],
+        variables: dict[str, str] | None = None,
+        database: str | None = None,
+    ):
+        self.directory = directory
+        keys = {**FAST, "operations": operations}
+        self.truths = simulate_observatory(directory, tuple(lenses), settings=settings, keys=keys)
+        for name in self.truths:
+            raw = directory / "raw" / name
+            raw.mkdir(parents=True)
+            self.configure(name, raw={"raw_dirs": [str(raw)]})
+        self.airflow = LocalAirflow(
+            directory / "airflow",
+            directory / "observatory.yaml",
+            DAGS,
+            port=free_port(),
+            database=database,
+            variables={**QUICK, **(variables or {})},
+        )
+        self._api: httpx.Client | None = None
+
+    @property
+    def api(self) -> httpx.Client:
+        if self._api is None:
+            self._api = self.airflow.api()
+        return self._api
+
+    def configure(self, lens: str, **groups: dict[str, Any]) -> None:
+        """Change keys of a lens's file: section={key: value}."""
+        path = self.directory / "lenses" / f"{lens}.yaml"
+        content = yaml.safe_load(path.read_text())
+        for group, values in groups.items():
+            content[group] = {**content.get(group, {}), **values}
+        path.write_text(yaml.safe_dump(content))
+
+    def config(self, lens: str) -> LensConfig:
+        return load_lens(self.directory / "lenses" / f"{lens}.yaml")
+
+    def frames(self, lens: str, night: int) -> list[Path]:
+        table = self.truths[lens].frames
+        return [
+            self.directory / "sim" / lens / "raw" / name for name in table["file"][table["night"] == night]
+        ]
+
+    def drop(self, lens: str, night: int) -> None:
+        """A night's frames arrive as over a slow line: each file grows for a while."""
+        for source in self.frames(lens, night):
+            with (self.directory / "raw" / lens / source.name).open("wb") as target:
+                for part in np.array_split(np.frombuffer(source.read_bytes(), np.uint8), 3):
+                    target.write(part.tobytes())
+                    target.flush()
+                    time.sleep(0.2)
+
+    def night(self, lens: str, night: int) -> str:
+        """The date of a simulated night."""
+        return (MJD_EPOCH + timedelta(days=self.truths[lens].options.day(night))).isoformat()
+
+    def runs(self, dag_id: str = "~") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            params: dict[str, Any] = {"limit": 100, "offset": len(found), "order_by": "id"}
+            answer = self.api.get(f"/dags/{dag_id}/dagRuns", params=params).json()
+            found += answer["dag_runs"]
+            if not answer["dag_runs"] or len(found) >= answer["total_entries"]:
+                return found
+
+    def tasks(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        answer = self.api.get(f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances")
+        return answer.json()["task_instances"]
+
+    def states(self, run: dict[str, Any]) -> dict[str, list[str]]:
+        """task: states of its instances."""
+        states: dict[str, list[str]] = {}
+        for task in self.tasks(run):
+            states.setdefault(task["task_id"], []).append(task["state"])
+        return states
+
+    def wait_for_runs(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """Until a condition on the list of runs holds, and none is at work; returns them."""
+
+        def over() -> bool:
+            runs = self.runs()
+            return condition(runs) and not any(run["state"] in ("queued", "running") for run in runs)
+
+        if not wait_for(over, PATIENCE_S, 2.0):
+            lines = [f"{run['dag_id']} {run['dag_run_id']} {run['state']}" for run in self.runs()]
+            raise AssertionError("the runs are not as awaited:\n" + "\n".join(lines))
+        return self.runs()
+
+    def light_curve(self, lens: str, workdir: Path | None = None) -> dict[str, np.ndarray]:
+        products = (workdir or self.config(lens).workdir) / "prepared_roi_cutouts"
+        return read_table(products / f"{lens}_r_photometry_per_epoch.csv")
+
+    def by_hand(self, lens: str, directory: Path) -> dict[str, np.ndarray]:
+        """The light curve of `lcops run` over the same raw frames, from nothing."""
+        config = self.config(lens).model_copy(update={"workdir": directory / lens})
+        config.__dict__.pop("database_url", None)
+        one = Lens(config)
+        run_pipeline(one)
+        one.close()
+        return self.light_curve(lens, directory / lens)
+
+    def version(self, lens: str) -> int:
+        """Of the newest light curve; 0 where there is none."""
+        one = Lens(self.config(lens))
+        try:
+            with reading(one.engine) as connection:
+                publication = photometry.publication_of(connection, lens, "r")
+            return publication.version if publication else 0
+        finally:
+            one.close()
+
+    def workers(self, stage: str | None = None) -> list[int]:
+        """Processes that do a stage, or any, for this Airflow."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                command = (entry / "cmdline").read_bytes().decode().split("\0")
+                if "lightcurver_ops.operations.worker" not in command or (stage and stage not in command):
+                    continue
+                if str(self.airflow.home) in (entry / "environ").read_text():
+                    found.append(int(entry.name))
+            except (OSError, UnicodeDecodeError):
+                continue
+        return found
+
+
+def same_light_curve(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    """Every column but the numbers of the frames, which depend on their order of arrival."""
+    assert list(one) == list(other)
+    for column in one.keys() - {"frame_id"}:
+        np.testing.assert_allclose(one[column], other[column], rtol=1e-6, err_msg=column)
+
+
+def arrived_nights(runs: list[dict[str, Any]], lens: str, state: str = "success") -> set[str]:
+    """Nights whose runs that were started by arrivals have ended so."""
+    return {
+        run["dag_run_id"].split("__")[1]
+        for run in runs
+        if run["dag_id"] == f"{lens}__nightly"
+        and run["dag_run_id"].startswith("late__")
+        and run["state"] == state
+    }
+
+
+def scheduled_nights(runs: list[dict[str, Any]], lens: str) -> set[str]:
+    """Nights whose scheduled runs are over."""
+    return {
+        night_at(datetime.fromisoformat(run["data_interval_start"]) + timedelta(hours=1), ZONE).isoformat()
+        for run in runs
+        if run["dag_id"] == f"{lens}__nightly"
+        and run["run_type"] == "scheduled"
+        and run["state"] == "success"
+    }
