@@ -7,7 +7,7 @@ PORT ?= 8080
 UV_VERSION := 0.13.9
 PYTEST_ARGS ?= -n auto --dist loadfile
 
-.PHONY: help demo up down test test-unit check format lock clean
+.PHONY: help demo up down test soak test-unit check format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ down: $(VENV)/.runtime ## Stop it
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.dev ## Backfill a season of 30 nights, ten times over, on SQLite and Postgres metadata (hours)
+	LCOPS_BACKFILL_NIGHTS=30 LCOPS_BACKFILL_TIMES=10 $(BIN)/python -m pytest tests/end_to_end/test_airflow_backfill.py
 
 test-unit: $(VENV)/.dev ## Run the tests that take less than a few seconds each
 	$(BIN)/python -m pytest -m "not end_to_end" $(PYTEST_ARGS)

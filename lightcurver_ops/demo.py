@@ -20,7 +20,7 @@ from lightcurver_ops.stages.base import Lens, RunOptions
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 from lightcurver_ops.stages.pipeline import StageResult, run_pipeline
 
-DAGS = Path(__file__).parents[1] / "dags"
+SOURCE = Path(__file__).parents[1]
 _FINISHED_S = 1800.0
 # A demonstration need not wait for slow transfers; its season lies in the past.
 _SETTINGS = {
@@ -158,7 +158,7 @@ def _largest_difference(one: dict[str, np.ndarray], other: dict[str, np.ndarray]
 def local_airflow(directory: Path, port: int) -> LocalAirflow:
     """The Airflow of a demonstration."""
     directory = directory.absolute()
-    return LocalAirflow(directory / "airflow", directory / "observatory.yaml", DAGS, port)
+    return LocalAirflow(directory / "airflow", directory / "observatory.yaml", SOURCE, port)
 
 
 def up(directory: Path, port: int) -> None:
@@ -197,16 +197,10 @@ def down(directory: Path) -> None:
 
 
 def free_port() -> int:
-    """A port with two free ones after it."""
-    for port in range(18080, 19000, 10):
-        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-            try:
-                for offset, probe in enumerate((one, two, three)):
-                    probe.bind(("127.0.0.1", port + offset))
-            except OSError:
-                continue
-            return port
-    raise TemporaryFailure("no three free ports in a row between 18080 and 19000")
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def main(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -46,11 +47,11 @@ class Posts:
 def mailbox():
     """A mail server on loopback."""
     box = Mailbox()
-    controller = Controller(box, hostname="127.0.0.1", port=0)
-    # Port 0: the system chooses; aiosmtpd's own check of the port would not find it.
-    controller._trigger_server = lambda: None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        box.port = probe.getsockname()[1]
+    controller = Controller(box, hostname="127.0.0.1", port=box.port)
     controller.start()
-    box.port = controller.server.sockets[0].getsockname()[1]
     yield box
     controller.stop()
 

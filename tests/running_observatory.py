@@ -15,7 +15,7 @@ from lightcurver_ops.bookkeeping import photometry
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig, load_lens
 from lightcurver_ops.demo import free_port
-from lightcurver_ops.operations.nights import night_at
+from lightcurver_ops.operations.nights import night_at, night_of_mjd
 from lightcurver_ops.simulation import SeasonOptions
 from lightcurver_ops.simulation.observatory import simulate_observatory
 from lightcurver_ops.stages.base import Lens
@@ -23,10 +23,9 @@ from lightcurver_ops.stages.pipeline import run_pipeline
 from lightcurver_ops.storage.tables import read_table
 from tests.seasons import FAST
 
-DAGS = Path(__file__).parents[1] / "dags"
+SOURCE = Path(__file__).parents[1]
 ZONE = "Etc/GMT+5"  # that of the simulated telescope's longitude
 PATIENCE_S = 900
-MJD_EPOCH = date(1858, 11, 17)
 # A crashed scheduler's tasks are given up after seconds, not minutes; files are looked at as they change.
 QUICK = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
@@ -42,8 +41,8 @@ def last_night() -> date:
 
 
 def mjd_of(night: date) -> int:
-    """MJD of the day on which a night begins."""
-    return (night - MJD_EPOCH).days
+    """MJD of the day (UTC) that has the middle of a night at the simulated telescope."""
+    return (night - date(1858, 11, 17)).days + 1
 
 
 class RunningObservatory:
@@ -69,7 +68,7 @@ class RunningObservatory:
         self.airflow = LocalAirflow(
             directory / "airflow",
             directory / "observatory.yaml",
-            DAGS,
+            SOURCE,
             port=free_port(),
             database=database,
             variables={**QUICK, **(variables or {})},
@@ -110,7 +109,8 @@ class RunningObservatory:
 
     def night(self, lens: str, night: int) -> str:
         """The date of a simulated night."""
-        return (MJD_EPOCH + timedelta(days=self.truths[lens].options.day(night))).isoformat()
+        table = self.truths[lens].frames
+        return night_of_mjd(float(table["mjd"][table["night"] == night][0]), ZONE).isoformat()
 
     def runs(self, dag_id: str = "~") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

@@ -55,15 +55,23 @@ def write_dag_files(source: Path, target: Path, n_lenses: int) -> list[Path]:
 
 
 def settings(
-    home: Path, dags: Path, observatory: Path, *, port: int, database: str | None = None, cores: int = 2
+    home: Path,
+    dags: Path,
+    plugins: Path,
+    observatory: Path,
+    *,
+    port: int,
+    database: str | None = None,
+    cores: int = 2,
 ) -> dict[str, str]:
     """Environment of every component of an Airflow on one machine.
 
     Args:
         home: AIRFLOW_HOME.
         dags: the DAGs folder.
+        plugins: the plugins folder.
         observatory: path of the observatory's file.
-        port: of the API server on loopback; the log servers take the two after it.
+        port: of the API server on loopback.
         database: URL of the metadata; None: SQLite in the home.
         cores: tasks at a time.
     """
@@ -72,6 +80,7 @@ def settings(
         "AIRFLOW_HOME": str(home),
         "LCOPS_OBSERVATORY": str(observatory),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -88,7 +97,4 @@ def settings(
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 1),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 2),
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }

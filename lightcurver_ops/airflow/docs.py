@@ -14,13 +14,14 @@ class StageDoc:
     reads: str
     writes: str
     if_it_fails: str
+    cleared: str = "A task may be cleared at any time: what was made is kept, only what is missing or out of date is made."
 
     def markdown(self) -> str:
         """For `doc_md`."""
         return (
             f"**{self.title}.** {self.does}\n\n"
             f"* **Reads:** {self.reads}\n* **Writes:** {self.writes}\n* **If it fails:** {self.if_it_fails}\n\n"
-            "A task may be cleared at any time: what was made is kept, only what is missing or out of date is made."
+            f"{self.cleared}"
         )
 
 
@@ -109,6 +110,83 @@ STAGE_DOCS: dict[str, StageDoc] = {
         "see the log; the last published version stays.",
     ),
 }
+
+TASK_DOCS: dict[str, StageDoc] = {
+    "look_for_frames": StageDoc(
+        "Look for frames",
+        "Notices new raw files that are complete, and finds those of the night. Without any, or where all is up to "
+        "date, the rest of the run is skipped.",
+        "the listing of the raw directories, headers of new raw frames, the bookkeeping.",
+        "rows of `raw_files`.",
+        "the raw directory does not answer, or is not where the configuration says: the message names it.",
+    ),
+    "wait_for_frames": StageDoc(
+        "Wait for frames",
+        "Waits in the triggerer for the night's first frame (`operations.wait_for_frames_hours`), then the run goes on "
+        "in any case.",
+        "the listing of the raw directories, the bookkeeping.",
+        "rows of `raw_files`.",
+        "as the task that looks for frames; the wait holds no slot of a pool.",
+    ),
+    "night_done": StageDoc(
+        "Night done",
+        "Tells the season that there is something new; skipped where there is not.",
+        "the bookkeeping.",
+        "an event of the asset that starts the season.",
+        "the quality gate of the plate solution, where the night ends with it: see there.",
+    ),
+    "wait_for_nights": StageDoc(
+        "Wait for nights",
+        "Waits in the triggerer until no night of this lens is at work: a backfill of many nights ends in one season "
+        "run. Where nothing changed, the rest of the run is skipped.",
+        "the runs of the nights, the bookkeeping.",
+        "nothing.",
+        "the bookkeeping does not answer. If it waits for long, look which run of the nights is queued or running.",
+    ),
+    "find_waiting_nights": StageDoc(
+        "Find waiting nights",
+        "Notices new raw files that are complete, of the lenses that the watchers named, or of all, and finds the "
+        "nights that wait for work.",
+        "the listing of the raw directories, headers of new raw frames, the bookkeeping of the lenses.",
+        "rows of `raw_files`.",
+        "a lens that cannot be looked at is named in the log and costs no other; the next sweep tries again.",
+    ),
+    "start_nights": StageDoc(
+        "Start nights",
+        "Starts a run per lens and night; the same files start one run only.",
+        "what the task before found.",
+        "runs of the nights.",
+        "the DAG of a lens is not there (any more): look at the import errors.",
+        "Cleared, it starts what it has not started yet.",
+    ),
+    "decide": StageDoc(
+        "Enter decisions",
+        "Eliminates the frames, excludes the stars, and forgets what is to be made again.",
+        "the form of the run, the bookkeeping of the lens.",
+        "decisions, each with its comment and the name of who took it; `lcops frames restore` and `lcops stars "
+        "include` undo them.",
+        "no frame, star or night is called so, or the comment is missing: the message says which. Nothing was entered; "
+        "trigger again.",
+        "Cleared, it enters the same decisions again, and the runs start again.",
+    ),
+    "start_runs": StageDoc(
+        "Start runs",
+        "Starts the nights and the season, which waits for them.",
+        "what was decided.",
+        "runs of the nights and of the season.",
+        "the DAG of the lens is not there (any more): look at the import errors.",
+        "Cleared, it starts what it has not started yet.",
+    ),
+    "send_summary": StageDoc(
+        "Send summary",
+        "Gathers what the last night brought to all lenses, and sends it to the channels of the observatory's file.",
+        "the bookkeeping of all lenses.",
+        "nothing; the text is in the log, too.",
+        "the observatory's file is broken. A channel that fails is named in the log and fails nothing.",
+        "Cleared, it is sent again.",
+    ),
+}
+"""Of the tasks that are no stages."""
 
 _NIGHTLY = """\
 One run is one **observing night** of {lens}, from noon to noon, {timezone}: `run_id` carries the noon that ends it.

@@ -9,7 +9,7 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from lightcurver_ops.airflow.alerts import LensAlerts, season_overdue
-from lightcurver_ops.airflow.docs import STAGE_DOCS, nightly_doc, season_doc
+from lightcurver_ops.airflow.docs import STAGE_DOCS, TASK_DOCS, nightly_doc, season_doc
 from lightcurver_ops.airflow.operators import (
     LOOK,
     LookForFramesOperator,
@@ -101,27 +101,25 @@ class LensDags:
             watch = self.observatory.config.watch.model_dump(mode="json")
             look = LookForFramesOperator(
                 task_id=LOOK,
-                task_display_name="Look for frames",
+                task_display_name=TASK_DOCS[LOOK].title,
                 timezone=self.timezone,
                 stages=stages,
                 watch=watch,
                 pool="frames",
-                doc_md="Notices new raw files that are complete, and finds those of the night. Without any, or where "
-                "all is up to date, the rest of the run is skipped.",
+                doc_md=TASK_DOCS[LOOK].markdown(),
                 **self._task(NIGHT_PRIORITY),
             )
             look.alerts = self.alerts
             if lens.operations.wait_for_frames_hours > 0:
                 wait = WaitForFramesSensor(
                     task_id="wait_for_frames",
-                    task_display_name="Wait for frames",
+                    task_display_name=TASK_DOCS["wait_for_frames"].title,
                     timezone=self.timezone,
                     observatory=str(self.observatory.path),
                     hours=lens.operations.wait_for_frames_hours,
                     watch=watch,
                     pool="frames",
-                    doc_md="Waits in the triggerer for the night's first frame "
-                    "(`operations.wait_for_frames_hours`), then the run goes on in any case.",
+                    doc_md=TASK_DOCS["wait_for_frames"].markdown(),
                     **self._task(NIGHT_PRIORITY),
                 )
                 wait >> look
@@ -133,13 +131,13 @@ class LensDags:
                 last = task
             done = NightDoneOperator(
                 task_id="night_done",
-                task_display_name="Night done",
+                task_display_name=TASK_DOCS["night_done"].title,
                 first=FIRST_OF_SEASON,
                 gates=() if len(stages) > 2 else (SOLVE,),
                 outlets=[self.nights],
                 pool="frames",
                 trigger_rule="none_failed",
-                doc_md="Tells the season that there is something new; skipped where there is not.",
+                doc_md=TASK_DOCS["night_done"].markdown(),
                 **self._task(NIGHT_PRIORITY + 10),
             )
             last >> done
@@ -168,12 +166,11 @@ class LensDags:
         ) as dag:
             last: Any = WaitForNightsOperator(
                 task_id="wait_for_nights",
-                task_display_name="Wait for nights",
+                task_display_name=TASK_DOCS["wait_for_nights"].title,
                 nightly=nightly_id(lens.name),
                 first=FIRST_OF_SEASON,
                 pool="joint",
-                doc_md="Waits in the triggerer until no night of this lens is at work: a backfill of many nights ends "
-                "in one season run. Where nothing changed, the rest of the run is skipped.",
+                doc_md=TASK_DOCS["wait_for_nights"].markdown(),
                 **self._task(SEASON_PRIORITY),
             )
             for number, stage in enumerate(STAGE_NAMES[3:]):

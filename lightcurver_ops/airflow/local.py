@@ -22,7 +22,13 @@ from lightcurver_ops.airflow.deployment import settings, write_dag_files, write_
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 from lightcurver_ops.operations.observatory import open_observatory
 
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+# Logs are read from the disk that all share; their own servers would answer on every network of the machine.
+COMPONENTS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
 _START_S = 120.0
 _LOCAL_SETTINGS = "import lightcurver_ops.airflow.sqlite_backfill\n"
 
@@ -34,15 +40,15 @@ class LocalAirflow:
     Args:
         home: AIRFLOW_HOME: metadata, logs, passwords, process numbers.
         observatory: path of the observatory's file.
-        dag_source: folder with the DAG files of the repository.
-        port: of the API server; the two after it must be free, too.
+        source: the repository, with its folders dags and plugins.
+        port: of the API server.
         database: URL of the metadata; None: SQLite.
         variables: more settings, as environment variables.
     """
 
     home: Path
     observatory: Path
-    dag_source: Path
+    source: Path
     port: int = 8080
     database: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
@@ -58,6 +64,7 @@ class LocalAirflow:
         own = settings(
             self.home,
             self.home / "dags",
+            self.source / "plugins",
             self.observatory,
             port=self.port,
             database=self.database,
@@ -73,7 +80,7 @@ class LocalAirflow:
         (self.home / "config").mkdir(parents=True, exist_ok=True)
         (self.home / "logs").mkdir(exist_ok=True)
         (self.home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
-        write_dag_files(self.dag_source, self.home / "dags", len(observatory.lens_files()))
+        write_dag_files(self.source / "dags", self.home / "dags", len(observatory.lens_files()))
         self.airflow("db", "migrate")
         self.airflow("pools", "import", str(write_pools(observatory.config, self.home / "pools.json")))
 
@@ -103,7 +110,7 @@ class LocalAirflow:
         for component in components or COMPONENTS:
             log = (self.home / "logs" / f"{component}.log").open("ab")
             process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", component],
+                [sys.executable, "-m", "airflow", *COMPONENTS[component]],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

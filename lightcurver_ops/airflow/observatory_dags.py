@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from lightcurver_ops.airflow.channels import deliver
 from lightcurver_ops.airflow.child import Child, StageRefused
 from lightcurver_ops.airflow.connection import bookkeeping_url
+from lightcurver_ops.airflow.docs import TASK_DOCS
 from lightcurver_ops.airflow.lens_dags import START, nightly_id, season_id
 from lightcurver_ops.airflow.triggers import RawFramesTrigger
 from lightcurver_ops.errors import ConfigurationError
@@ -203,21 +204,21 @@ def arrivals_dag(observatory: Observatory) -> DAG:
     ) as dag:
         find = FindWaitingNightsOperator(
             task_id="find_waiting_nights",
-            task_display_name="Find waiting nights",
+            task_display_name=TASK_DOCS["find_waiting_nights"].title,
             observatory=path,
             pool="frames",
-            doc_md="Notices new raw files that are complete, of the lenses that the watchers named, or of all.",
+            doc_md=TASK_DOCS["find_waiting_nights"].markdown(),
             **_task(observatory),
         )
         start = TriggerDagRunOperator.partial(
             task_id="start_nights",
-            task_display_name="Start nights",
+            task_display_name=TASK_DOCS["start_nights"].title,
             logical_date=None,
             skip_when_already_exists=True,
             map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night }}",
             priority_weight=_PRIORITY,
             weight_rule="absolute",
-            doc_md="Starts a run per lens and night; the same files start one run only.",
+            doc_md=TASK_DOCS["start_nights"].markdown(),
         ).expand_kwargs(find.output)
         find >> start
     return dag
@@ -268,20 +269,19 @@ def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
     ) as dag:
         decide = DecideOperator(
             task_id="decide",
-            task_display_name="Enter decisions",
+            task_display_name=TASK_DOCS["decide"].title,
             observatory=str(observatory.path),
             pool="frames",
-            doc_md="Eliminates the frames, excludes the stars, and forgets what is to be made again. Each decision "
-            "keeps its comment and the name of who took it; `lcops frames restore` and `lcops stars include` undo it.",
+            doc_md=TASK_DOCS["decide"].markdown(),
             **_task(observatory),
         )
         start = TriggerDagRunOperator.partial(
             task_id="start_runs",
-            task_display_name="Start runs",
+            task_display_name=TASK_DOCS["start_runs"].title,
             logical_date=None,
             skip_when_already_exists=True,
             map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night or '' }}",
-            doc_md="Starts the nights; the season follows by itself.",
+            doc_md=TASK_DOCS["start_runs"].markdown(),
         ).expand_kwargs(decide.output)
         decide >> start
     return dag
@@ -302,10 +302,10 @@ def summary_dag(observatory: Observatory) -> DAG:
     ) as dag:
         MorningSummaryOperator(
             task_id="send_summary",
-            task_display_name="Send summary",
+            task_display_name=TASK_DOCS["send_summary"].title,
             observatory=str(observatory.path),
             pool="joint",
-            doc_md="Reads the bookkeeping of all lenses; writes nothing.",
+            doc_md=TASK_DOCS["send_summary"].markdown(),
             **_task(observatory),
         )
     return dag

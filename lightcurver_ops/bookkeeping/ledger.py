@@ -26,9 +26,22 @@ def provenance(inputs_hash: str) -> dict[str, Any]:
 
 
 def upsert(
-    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], keys: list[str] | None = None
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: list[dict[str, Any]],
+    keys: list[str] | None = None,
+    *,
+    where_other: tuple[str, ...] = (),
 ) -> None:
-    """Insert rows, or replace the columns given of those that exist with the same key."""
+    """Insert rows, or replace the columns given of those that exist with the same key.
+
+    Args:
+        connection: to the bookkeeping.
+        table: of the rows.
+        rows: all with the same columns.
+        keys: columns that identify a row; default: the primary key.
+        where_other: replace a row only where one of these columns has another value.
+    """
     if not rows:
         return
     module = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -36,7 +49,10 @@ def upsert(
     statement = module.insert(table)
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     if changed:
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+        others = [table.c[name] != statement.excluded[name] for name in where_other]
+        statement = statement.on_conflict_do_update(
+            index_elements=keys, set_=changed, where=sa.or_(*others) if others else None
+        )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     connection.execute(statement, rows)

@@ -15,8 +15,11 @@ def known_raw_files(connection: sa.Connection, lens: str) -> dict[str, sa.Row]:
 
 
 def save_raw_files(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-    """Insert files, or replace what is known of those at the same path."""
-    upsert(connection, raw_files, rows, ["lens", "path"])
+    """Insert files, or replace what is known of those at the same path that changed.
+
+    Two tasks may notice the same file at the same time: the first one's row stays, with its time.
+    """
+    upsert(connection, raw_files, rows, ["lens", "path"], where_other=("size", "modified"))
 
 
 def raw_files_of_night(connection: sa.Connection, lens: str, night: str) -> list[sa.Row]:

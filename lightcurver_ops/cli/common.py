@@ -1,5 +1,6 @@
 """What several commands share."""
 
+import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,14 @@ def shown_progress(enabled: bool = True) -> Iterator[Progress]:
 def counted(number: int, noun: str) -> str:
     """``1 frame``, ``2 frames``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def user_name() -> str:
+    """Who is at work, for the record of decisions."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def table(header: list[str], rows: list[list[str]], numeric: set[int] | None = None) -> str:

@@ -1,7 +1,6 @@
 """`lcops frames`: list, why, eliminate, restore."""
 
 import csv
-import getpass
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +13,7 @@ from lightcurver_ops.bookkeeping import frames as frame_rows
 from lightcurver_ops.bookkeeping import ledger
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.tables import frames as frames_table
-from lightcurver_ops.cli.common import Config, counted, opened, table
+from lightcurver_ops.cli.common import Config, counted, opened, table, user_name
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.base import Lens, RunOptions, is_called
 from lightcurver_ops.stages.initialize_database import ensure_initialized
@@ -117,7 +116,7 @@ def eliminate(
         with writing(lens.engine) as connection:
             chosen = _matching(usage(connection, lens.config), names, config)
             count = frame_rows.eliminate(
-                connection, [item.frame.id for item in chosen], comment, f"{frame_rows.USER} {_user()}"
+                connection, [item.frame.id for item in chosen], comment, f"{frame_rows.USER} {user_name()}"
             )
     typer.echo(f"{counted(count, 'frame')} eliminated; `lcops run {config}` updates the light curve")
 
@@ -134,13 +133,6 @@ def restore(config: Config, names: Names) -> None:
         typer.echo(f"{counted(count, 'frame')} restored; `lcops run {config}` updates the light curve")
     else:
         typer.echo("nothing to restore: no such frame was eliminated")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _matching(

@@ -149,6 +149,8 @@ def work_of_night(lens: Lens, night: str, stages: Iterable[str]) -> NightWork:
     with reading(lens.engine) as connection:
         own = raw_rows.raw_files_of_night(connection, lens.name, night)
         known = raw_rows.known_raw_files(connection, lens.name)
+    if not known:  # a new lens waits for its first frame; for the import, no file at all is a wrong directory
+        return NightWork(night, [], 0, False)
     unplaced = [
         known[path] for path in sorted(_not_imported(lens)) if path in known and known[path].night is None
     ]
@@ -172,6 +174,8 @@ def nights_waiting(lens: Lens) -> dict[str, Waiting]:
     """The nights with raw files that are to be imported, or with frames that are to be solved, and why."""
     with reading(lens.engine) as connection:
         known = raw_rows.known_raw_files(connection, lens.name)
+        if not known:
+            return {}
         to_import = ReadConvertSkysubCharacterCatalog(lens).state(connection).units
         to_solve = PlateSolving(lens).state(connection).outdated()
         rows = frames.all_frames(connection, lens.name)

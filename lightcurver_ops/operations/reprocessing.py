@@ -56,7 +56,7 @@ def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str) -> list[str]
     unwanted = _frames_called(lens, every, wanted.exclude_frames)
     with writing(lens.engine) as connection:
         frames.eliminate(connection, [row.id for row in unwanted], wanted.comment, f"{frames.USER} {by}")
-        for star in _stars_called(connection, lens, wanted.exclude_stars):
+        for star in stars_called(connection, lens, wanted.exclude_stars):
             stars.exclude_star(connection, lens.name, star, wanted.comment, by)
         if wanted.redo:
             for stage in STAGES[max(number, 1) :]:
@@ -74,7 +74,12 @@ def _frames_called(lens: Lens, rows: list[sa.Row], names: list[str]) -> list[sa.
     return list(found.values())
 
 
-def _stars_called(connection: sa.Connection, lens: Lens, names: list[str]) -> list[sa.Row]:
+def stars_called(connection: sa.Connection, lens: Lens, names: list[str]) -> list[sa.Row]:
+    """The reference stars of these names.
+
+    Raises:
+        ConfigurationError: a name that no reference star has.
+    """
     selection = stars.current_selection(connection, lens.name)
     known = (
         {star.name: star for star in stars.stars_of(connection, lens.name, selection)} if selection else {}

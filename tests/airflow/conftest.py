@@ -27,7 +27,6 @@ if "airflow" not in sys.modules:
     os.environ["AIRFLOW_HOME"] = str(_HOME)
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
     os.environ["AIRFLOW__API__BASE_URL"] = "http://airflow.test:8080"
-    os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"
 
 from lightcurver_ops.airflow.deployment import settings  # noqa: E402 - it imports no Airflow, but shows the order
 from lightcurver_ops.operations.observatory import Observatory, open_observatory  # noqa: E402
@@ -199,15 +198,22 @@ def context_of() -> Callable[..., Any]:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     class WithXComs(RuntimeTaskInstance):
-        """XComs in memory: there is no supervisor to ask."""
+        """XComs and other runs in memory: there is no supervisor to ask."""
 
         xcoms: dict[tuple[str, str], Any] = {}  # noqa: RUF012 - pydantic copies defaults
+        runs: set[tuple[str, str, str]] = set()  # noqa: RUF012
 
         def xcom_pull(self, task_ids=None, key="return_value", **_):
             return self.xcoms.get((task_ids or self.task_id, key))
 
         def xcom_push(self, key, value):
             self.xcoms[self.task_id, key] = value
+
+        def get_dr_count(self, dag_id, logical_dates=None, run_ids=None, states=None):
+            return sum(
+                dag == dag_id and (run_ids is None or run in run_ids) and (states is None or state in states)
+                for dag, run, state in self.runs
+            )
 
     def make(
         task,
@@ -221,6 +227,7 @@ def context_of() -> Callable[..., Any]:
         max_tries=0,
         map_index=-1,
         xcoms=None,
+        runs=(),
         exception=None,
     ):
         run = DagRun(
@@ -250,6 +257,7 @@ def context_of() -> Callable[..., Any]:
             task=task,
             max_tries=max_tries,
             xcoms=dict(xcoms or {}),
+            runs=set(runs),
             _ti_context_from_server=TIRunContext(dag_run=run, max_tries=max_tries),
         )
         context = ti.get_template_context()

@@ -91,7 +91,10 @@ def test_a_broken_lens_file_breaks_that_lens_alone_and_is_readable(parse, observ
         assert dag.task_ids == before[dag_id].task_ids
     ((file, message),) = parsed.import_errors.items()
     assert Path(file).name == "lightcurver_ops_broken_lenses.py"
-    assert f"1 of 3 lens files cannot be used; all others run on.\n{path}, line {line}: roi.ra = 'east'" in message
+    assert (
+        f"1 of 3 lens files cannot be used; all others run on.\n{path}, line {line}: roi.ra = 'east'"
+        in message
+    )
     assert "number" in message
     assert len(message.strip().splitlines()) <= 6  # of the traceback the last frame alone
 

@@ -46,7 +46,9 @@ def chain(dag):
 
 def setting(task, name):
     """An attribute of a task, mapped or not."""
-    return task.partial_kwargs[name] if task.is_mapped and name in task.partial_kwargs else getattr(task, name)
+    return (
+        task.partial_kwargs[name] if task.is_mapped and name in task.partial_kwargs else getattr(task, name)
+    )
 
 
 def test_names_owner_and_tags(dags):
@@ -106,7 +108,9 @@ def test_frame_wise_stages_of_a_night_are_mapped_over_what_was_found(dags):
 
 def test_quality_gates_left_open_by_chunks_are_checked_by_the_next_task(dags):
     nightly, season = dags()
-    gates = {task.task_id: tuple(setting(task, "gates")) for task in nightly.tasks if task.task_id in STAGE_NAMES}
+    gates = {
+        task.task_id: tuple(setting(task, "gates")) for task in nightly.tasks if task.task_id in STAGE_NAMES
+    }
     assert {name: found for name, found in gates.items() if found} == {STARS: (SOLVE,)}
     assert nightly.get_task("night_done").gates == ()
     assert dags("late")[0].get_task("night_done").gates == (SOLVE,)
@@ -124,7 +128,11 @@ def test_every_pool_exists_and_the_gpu_has_its_queue(observatory, dags, name):
             assert task.pool == expected.get(task.task_id, task.pool)
             assert task.queue == ("cards" if task.pool == "gpu" else "default"), task.task_id
             assert task.executor is None
-        assert {task.task_id for task in dag.tasks if task.pool == "gpu"} == {PSF, PHOTOMETRY, MODEL} & dag.task_dict.keys()
+        assert {task.task_id for task in dag.tasks if task.pool == "gpu"} == {
+            PSF,
+            PHOTOMETRY,
+            MODEL,
+        } & dag.task_dict.keys()
         for stage in STAGE_NAMES[8:-1]:
             assert not dag.has_task(stage) or dag.get_task(stage).pool == "joint"
 
@@ -173,7 +181,9 @@ def test_the_season_is_started_by_the_asset_of_the_nights(dags):
     (asset,) = nightly.get_task("night_done").outlets
     assert asset.uri == "lcops://lens/J0030p15/nights"
     assert season.timetable.asset_condition.objects == (asset,)
-    others = [task.task_id for task in nightly.tasks if task.task_id != "night_done" and setting(task, "outlets")]
+    others = [
+        task.task_id for task in nightly.tasks if task.task_id != "night_done" and setting(task, "outlets")
+    ]
     assert others == []
 
 
@@ -194,7 +204,11 @@ def test_the_deadline_of_the_season(dags):
 @pytest.mark.parametrize("name", LENSES)
 def test_every_failure_is_heard_of(dags, name):
     for dag in dags(name):
-        (callback,) = dag.on_failure_callback if isinstance(dag.on_failure_callback, list) else [dag.on_failure_callback]
+        (callback,) = (
+            dag.on_failure_callback
+            if isinstance(dag.on_failure_callback, list)
+            else [dag.on_failure_callback]
+        )
         assert callback.__name__ == "run_failed"
         for task in dag.tasks:
             callbacks = setting(task, "on_failure_callback")
@@ -260,7 +274,9 @@ def test_a_lens_without_a_time_zone_has_noon_by_its_longitude(observatory, dags)
     telescope = {"name": "t", "latitude": 19.8, "longitude": -155.5, "elevation": 4200.0}
     observatory.add_lens("hawaii", telescope=telescope)
     timetable = DagSerialization.from_dict(DagSerialization.to_dict(dags("hawaii")[0])).timetable
-    restriction = TimeRestriction(earliest=_pendulum(datetime(2026, 7, 1, tzinfo=UTC)), latest=None, catchup=True)
+    restriction = TimeRestriction(
+        earliest=_pendulum(datetime(2026, 7, 1, tzinfo=UTC)), latest=None, catchup=True
+    )
     info = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
     assert info.data_interval.start == datetime(2026, 7, 1, 22, tzinfo=UTC)
 

@@ -20,6 +20,10 @@ OPTIONS = {
     "frames why": [],
     "frames eliminate": ["--comment"],
     "frames restore": [],
+    "stars": [],
+    "stars list": [],
+    "stars exclude": ["--comment"],
+    "stars include": [],
     "lightcurve": ["--per", "--filter", "--version", "--format", "--plot"],
     "simulate": ["--name", "--nights", "--exposures", "--seed", "--seeing", "--size", "--with-wcs"],
 }
@@ -35,7 +39,7 @@ def test_help_names_every_option_in_plain_text(lcops, command):
     assert result.out.startswith(f"Usage: lcops {command}".rstrip())
 
 
-@pytest.mark.parametrize(("command", "usage"), [("", "COMMAND"), ("frames", "COMMAND")])
+@pytest.mark.parametrize(("command", "usage"), [("", "COMMAND"), ("frames", "COMMAND"), ("stars", "COMMAND")])
 def test_every_command_has_a_line_in_the_overview(lcops, command, usage):
     result = lcops(*command.split(), "--help")
     listed = re.findall(r"^  (\w+)  +\S", result.out.split("Commands:")[1], re.MULTILINE)

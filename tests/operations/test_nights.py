@@ -33,7 +33,7 @@ ZONES = [
     "Australia/Lord_Howe",
     "Antarctica/Troll",
 ]
-moments = st.datetimes(datetime(2000, 1, 1), datetime(2080, 1, 1), timezones=st.just(UTC))
+moments = st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 zones = st.sampled_from(ZONES)
 
 
@@ -90,8 +90,8 @@ def test_nights_follow_each_other_without_gap_from_noon_to_noon(night, zone):
 @given(moments, zones)
 def test_the_night_of_an_mjd_is_that_of_its_time(moment, zone):
     mjd = Time(moment, scale="utc").mjd
-    # A float of this size holds a time to a microsecond: at noon itself it may fall on either side.
-    around = {night_at(moment + timedelta(microseconds=shift), zone) for shift in (-2, 0, 2)}
+    # MJDs are stretched by a leap second on its day: at noon itself it may fall on either side.
+    around = {night_at(moment + timedelta(seconds=shift), zone) for shift in (-1, 0, 1)}
     assert night_of_mjd(mjd, zone) in around
 
 

@@ -48,7 +48,7 @@ def test_patterns_are_relative_to_the_file_wherever_the_program_runs(site, obser
 
 
 def test_a_missing_observatory_file(tmp_path):
-    with pytest.raises(ConfigurationError, match="none.yaml: there is no such configuration file"):
+    with pytest.raises(ConfigurationError, match=r"none\.yaml: there is no such configuration file"):
         open_observatory(tmp_path / "none.yaml")
 
 

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 
 from lightcurver_ops.errors import BadFrame, ConfigurationError
-from lightcurver_ops.storage.raw import content_hash, file_hash, read_raw
+from lightcurver_ops.storage.raw import content_hash, file_hash, read_raw, read_raw_header
 
 RNG = np.random.default_rng(1)
 PIXELS = RNG.integers(200, 4000, (60, 80))
@@ -223,3 +223,99 @@ def test_hash_does_not_know_kinds_of_nan_or_zero():
 def test_file_hash_is_the_one_of_coreutils(raw):
     tool = subprocess.run(["sha256sum", str(raw)], capture_output=True, text=True, check=True)
     assert file_hash(raw) == tool.stdout.split()[0] == hashlib.sha256(raw.read_bytes()).hexdigest()
+
+
+# Headers alone
+
+
+def header_as(kind, raw, tmp_path):
+    """The raw frame of the fixture in another shape."""
+    whole = raw.read_bytes()
+    if kind == "remote":
+        import fsspec
+
+        with fsspec.open("memory://headers/raw.fits", "wb") as file:
+            file.write(whole)
+        return "memory://headers/raw.fits"
+    path = tmp_path / f"{kind}.bin"
+    if kind == "fpack":
+        hdu = fits.CompImageHDU(
+            PIXELS.astype(np.int16), header=fits.getheader(raw), compression_type="RICE_1"
+        )
+        first = fits.PrimaryHDU()
+        first.header["EXPTIME"] = 60.0
+        fits.HDUList([first, hdu]).writeto(path)
+    else:
+        path.write_bytes({"plain": whole, "gzip": gzip.compress(whole), "bzip2": bz2.compress(whole)}[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "bzip2", "fpack", "remote"])
+def test_a_header_without_its_pixels(raw, tmp_path, kind):
+    path = header_as(kind, raw, tmp_path)
+    header = read_raw_header(path)
+    assert header["EXPTIME"] == 60.0
+    assert header.tostring() == read_raw(path).header.tostring()
+    if kind == "fpack":
+        assert read_raw_header(path, hdus_header=[1])["NAXIS1"] == 80
+
+
+def test_headers_of_several_hdus_are_merged_without_their_pixels(tmp_path):
+    first = fits.PrimaryHDU(PIXELS.astype(np.int16))
+    first.header.update({"EXPTIME": 60.0, "GAIN": 1.0})
+    second = fits.ImageHDU(PIXELS.astype(np.float32))
+    second.header.update({"GAIN": 2.5, "CRPIX1": 7.0})
+    path = tmp_path / "a.fits"
+    fits.HDUList([first, second]).writeto(path)
+    header = read_raw_header(path, hdus_header=[0, 1])
+    assert [header[key] for key in ("EXPTIME", "GAIN", "CRPIX1")] == [60.0, 2.5, 7.0]
+    assert read_raw_header(path, hdus_header=[1, 0])["GAIN"] == 1.0
+    assert "CRPIX1" not in read_raw_header(path)
+    with pytest.raises(
+        BadFrame, match=r"no HDU 3, as hdus_header asks for; it holds 0: an image of 80 x 60; 1: an"
+    ):
+        read_raw_header(path, hdus_header=[0, 3])
+
+
+@pytest.mark.parametrize("kept", [2880, 2880 + 3000])
+def test_the_header_of_a_file_whose_data_are_truncated(raw, kept):
+    raw.write_bytes(raw.read_bytes()[:kept])
+    assert read_raw_header(raw)["EXPTIME"] == 60.0
+    with pytest.raises(BadFrame, match="truncated"):
+        read_raw(raw)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "not a FITS file: it starts with b''"),
+        ("text", r"not a FITS file: it starts with b'<html>404'"),
+        ("png", "not a FITS file"),
+        ("in the header", r"cannot be read"),
+        ("in gzip", "truncated or corrupt compressed file"),
+        ("garbled gzip", "truncated or corrupt compressed file"),
+    ],
+)
+def test_bad_headers_are_named_with_their_fault(raw, kind, message):
+    corrupt(raw, kind)
+    with pytest.raises(BadFrame, match=message) as caught:
+        read_raw_header(raw)
+    assert str(raw) in str(caught.value)
+
+
+def test_compressed_files_that_hold_no_fits(tmp_path):
+    path = tmp_path / "a.fits.gz"
+    path.write_bytes(gzip.compress(b"<html>404 not found</html>"))
+    with pytest.raises(BadFrame, match="not a FITS file"):
+        read_raw_header(path)
+
+
+def test_headers_of_missing_files(tmp_path):
+    with pytest.raises(BadFrame, match="does not exist"):
+        read_raw_header(tmp_path / "none.fits")
+    with pytest.raises(BadFrame, match="is a directory"):
+        read_raw_header(tmp_path)
+    with pytest.raises(BadFrame, match="does not exist"):
+        read_raw_header("memory://headers/none.fits")
+    with pytest.raises(ConfigurationError, match="nosuch"):
+        read_raw_header("nosuch://bucket/raw.fits")

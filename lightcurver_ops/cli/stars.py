@@ -1,0 +1,85 @@
+"""`lcops stars`: list, exclude, include."""
+
+from typing import Annotated
+
+import typer
+
+from lightcurver_ops.bookkeeping import photometry
+from lightcurver_ops.bookkeeping import stars as star_rows
+from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.cli.common import Config, counted, opened, table, user_name
+from lightcurver_ops.operations.reprocessing import stars_called
+from lightcurver_ops.stages.initialize_database import ensure_initialized
+
+app = typer.Typer(help="List reference stars, take bad ones out, take them back in.", no_args_is_help=True)
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        help="Names of reference stars; `lcops stars list` has them.", metavar="STAR", show_default=False
+    ),
+]
+
+
+@app.command("list", short_help="List the reference stars and how they behave.")
+def list_stars(config: Config) -> None:
+    """List the reference stars by distance, with their scatter and weight in the normalization, and who is out."""
+    with opened(config) as lens:
+        ensure_initialized(lens)
+        with reading(lens.engine) as connection:
+            selection = star_rows.current_selection(connection, lens.name)
+            known = star_rows.stars_of(connection, lens.name, selection) if selection else []
+            norms = photometry.star_normalizations_of(connection, lens.name, selection) if selection else []
+            out = {row.star_gaia_id: row for row in star_rows.exclusions_of(connection, lens.name)}
+    behaviour: dict[str, list[str]] = {}
+    for row in norms:
+        scatter = "-" if row.scatter is None else f"{100 * row.scatter:.2f}"
+        weight = "-" if row.weight is None else f"{row.weight:.2f}"
+        behaviour.setdefault(row.star_gaia_id, []).append(f"{row.filter}: {scatter} % (weight {weight})")
+    rows = [
+        [
+            star.name,
+            star.gaia_id,
+            "-" if star.gmag is None else f"{star.gmag:.2f}",
+            f"{star.distance_to_roi_arcsec:.1f}",
+            "; ".join(behaviour.get(star.gaia_id, ["-"])),
+            f"{out[star.gaia_id].decided_by}: {out[star.gaia_id].comment}" if star.gaia_id in out else "",
+        ]
+        for star in known
+    ]
+    if rows:
+        header = ["name", "gaia id", "G", "from ROI [arcsec]", "scatter", "excluded by"]
+        typer.echo(table(header, rows, numeric={2, 3}) + "\n")
+    typer.echo(
+        f"{counted(len(rows), 'reference star')}, {sum(star.gaia_id in out for star in known)} excluded"
+    )
+
+
+@app.command("exclude", short_help="Take stars out of the PSF and the normalization.")
+def exclude(
+    config: Config,
+    names: Names,
+    comment: Annotated[str, typer.Option(help="Why; kept with the decision.", metavar="TEXT")],
+) -> None:
+    """Take stars out of the PSF, the normalization and the zero points; `lcops run` makes again what used them."""
+    with opened(config) as lens:
+        ensure_initialized(lens)
+        with writing(lens.engine) as connection:
+            chosen = stars_called(connection, lens, names)
+            for star in chosen:
+                star_rows.exclude_star(connection, lens.name, star, comment, user_name())
+    typer.echo(f"{counted(len(chosen), 'star')} excluded; `lcops run {config}` updates the light curve")
+
+
+@app.command("include", short_help="Take excluded stars back in.")
+def include(config: Config, names: Names) -> None:
+    """Take excluded stars back in, whoever excluded them."""
+    with opened(config) as lens:
+        ensure_initialized(lens)
+        with writing(lens.engine) as connection:
+            chosen = stars_called(connection, lens, names)
+            count = sum(star_rows.include_star(connection, lens.name, star.gaia_id) for star in chosen)
+    if count:
+        typer.echo(f"{counted(count, 'star')} included; `lcops run {config}` updates the light curve")
+    else:
+        typer.echo("nothing to include: no such star was excluded")
