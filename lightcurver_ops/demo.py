@@ -25,7 +25,7 @@ _FINISHED_S = 1800.0
 # A demonstration need not wait for slow transfers; its season lies in the past.
 _SETTINGS = {
     "watch": {"poll_seconds": 3, "settle_seconds": 3, "gather_seconds": 5},
-    "airflow": {"retry_delay_seconds": 10},
+    "airflow": {"retry_delay_seconds": 10, "season_poll_seconds": 3},
     "defaults": {"operations": {"alert_after_nights_without_frames": None}},
 }
 

@@ -1,12 +1,12 @@
 """One message per event: from a task that failed, a run that was killed, a night without frames, an overdue season."""
 
-import asyncio
 import json
 import logging
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from asgiref.sync import sync_to_async
 
 from lightcurver_ops.airflow.channels import deliver
 from lightcurver_ops.airflow.child import StageRefused
@@ -16,6 +16,7 @@ from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.config import load_lens, load_observatory
 from lightcurver_ops.operations import events
 from lightcurver_ops.operations.events import Event
+from lightcurver_ops.operations.nights import night_at
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 
@@ -32,11 +33,13 @@ class LensAlerts:
         observatory: path of the observatory's file.
         lens_file: path of the lens's file.
         lens: its name.
+        timezone: by which its nights run.
     """
 
     observatory: str
     lens_file: str
     lens: str
+    timezone: str = "UTC"
 
     def task_failed(self, context: Any) -> None:
         """A task failed for good (its retries are spent, or no retry helps): in the task's own process."""
@@ -51,7 +54,7 @@ class LensAlerts:
                 what=str(error) or type(error).__name__,
                 key=f"{_run_key(context)}{ti.task_id}",
                 lens=self.lens,
-                night=_night(context),
+                night=_night(context, self.timezone),
                 stage=ti.task_id,
                 link=ti.log_url,
             )
@@ -61,17 +64,17 @@ class LensAlerts:
         """A run failed: in the DAG processor. Speaks up only where no task of it could, because it was killed."""
         prefix = _run_key(context)
         engine = self._engine()
-        if engine is not None:
-            try:
-                with reading(engine) as connection:
-                    if alert_rows.any_with_prefix(connection, self.lens, prefix):
-                        return
-            except Exception as error:
-                log.error(
-                    "%s: the bookkeeping cannot be asked which alerts were raised: %s", self.lens, error
-                )
-            finally:
-                engine.dispose()
+        if engine is None:
+            return  # what keeps us from asking has failed the task, too, and it has spoken
+        try:
+            with reading(engine) as connection:
+                if alert_rows.any_with_prefix(connection, self.lens, prefix):
+                    return
+        except Exception as error:
+            log.error("%s: the bookkeeping cannot be asked which alerts were raised: %s", self.lens, error)
+            return
+        finally:
+            engine.dispose()
         ti = context.get("ti")
         self._raise(
             Event(
@@ -81,7 +84,7 @@ class LensAlerts:
                 f"a lost worker), or took longer than it may ({context.get('reason') or 'no reason given'}).",
                 key=f"{prefix}*",
                 lens=self.lens,
-                night=_night(context),
+                night=_night(context, self.timezone),
                 stage=ti.task_id if ti is not None else None,
                 link=ti.log_url if ti is not None else _run_link(context["dag"].dag_id, context["run_id"]),
             )
@@ -170,7 +173,8 @@ async def season_overdue(
     run = (context or {}).get("dag_run") or {}
     run_id = run.get("dag_run_id") or run.get("run_id") or "?"
     callbacks = LensAlerts(observatory, lens_file, lens)
-    await asyncio.to_thread(callbacks.season_overdue, run_id, run.get("dag_id") or "?", hours)
+    # Not a plain thread: connections are asked for through the triggerer's own loop.
+    await sync_to_async(callbacks.season_overdue)(run_id, run.get("dag_id") or "?", hours)
 
 
 def _run_key(context: Any) -> str:
@@ -181,14 +185,14 @@ def _run_key(context: Any) -> str:
     return f"{context['dag'].dag_id}/{run_id}/{cleared}/"
 
 
-def _night(context: Any) -> str | None:
+def _night(context: Any, timezone: str) -> str | None:
     run = context.get("dag_run")
     if run is None or not context["dag"].dag_id.endswith("__nightly"):
         return None
     if (night := (run.conf or {}).get("night")) is not None:
         return str(night)
     begin = run.data_interval_start
-    return None if begin is None else begin.astimezone(context["dag"].timezone).date().isoformat()
+    return None if begin is None else night_at(begin, timezone).isoformat()
 
 
 def _run_link(dag_id: str, run_id: str) -> str:

@@ -1,8 +1,9 @@
 """Where alerts go: e-mail, Slack, any webhook. A channel that fails is logged, and stops nothing."""
 
+import contextlib
 import html
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightcurver_ops.config.observatory import Alerts, Email, Webhook
@@ -62,7 +63,23 @@ def _post(settings: Webhook, content: dict[str, Any]) -> None:
 
     url = settings.url if settings.url_file is None else settings.url_file.read_text().strip()
     assert url is not None
-    httpx.post(url, json=content, timeout=_TIMEOUT_S, follow_redirects=False).raise_for_status()
+    with _unlogged("httpx"):
+        httpx.post(url, json=content, timeout=_TIMEOUT_S, follow_redirects=False).raise_for_status()
+
+
+@contextlib.contextmanager
+def _unlogged(library: str) -> Iterator[None]:
+    """httpx logs each request with its URL, which is a secret, where somebody set its level so."""
+    logger = logging.getLogger(library)
+
+    def drop(_record: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 def _without_secrets(error: Exception) -> str:

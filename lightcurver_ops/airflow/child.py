@@ -81,12 +81,11 @@ class Child:
             try:
                 assert process.stdin is not None
                 assert process.stderr is not None
-                process.stdin.write(json.dumps(request))
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # it died before it read all: its words say why
+                    process.stdin.write(json.dumps(request))
+                    process.stdin.close()
                 for line in process.stderr:
                     _forward(line.rstrip("\n"))
-                return process.wait()
-            except BrokenPipeError:
                 return process.wait()
             finally:
                 self.end()

@@ -54,17 +54,16 @@ def build_dags(dag_file: str) -> dict[str, DAG]:
     if wanted is not None and wanted.endswith(("__nightly", "__season")):
         return _dags_of_one(observatory, wanted)
     shard, shards = shard_of_file(dag_file)
-    loaded = load_lenses(observatory.lens_files()).lenses
-    dags = [
-        dag
-        for one in loaded
-        if shard_of(one.path, shards) == shard
-        for dag in LensDags(one, observatory).build()
-    ]
+    files = observatory.lens_files()
+    own = {path for path in files if shard_of(path, shards) == shard}
+    # The first file has the DAGs of the observatory, which want to know all lenses.
+    loaded = load_lenses(files if shard == 0 else sorted(own)).lenses
+    dags = [dag for one in loaded if one.path in own for dag in LensDags(one, observatory).build()]
     if shard == 0:
-        dags += [arrivals_dag(observatory), summary_dag(observatory)]
-        if loaded:
-            dags.append(reprocess_dag(observatory, [one.lens.name for one in loaded]))
+        lenses = [one.lens for one in loaded]
+        dags += [arrivals_dag(observatory, lenses), summary_dag(observatory)]
+        if lenses:
+            dags.append(reprocess_dag(observatory, [lens.name for lens in lenses]))
     return {dag.dag_id: dag for dag in dags}
 
 

@@ -80,7 +80,8 @@ class LensDags:
 
     @property
     def alerts(self) -> LensAlerts:
-        return LensAlerts(str(self.observatory.path), str(self.loaded.path), self.loaded.lens.name)
+        lens = self.loaded.lens
+        return LensAlerts(str(self.observatory.path), str(self.loaded.path), lens.name, self.timezone)
 
     def build(self) -> list[DAG]:
         """The DAG of the nights and that of the season."""
@@ -169,6 +170,7 @@ class LensDags:
                 task_display_name=TASK_DOCS["wait_for_nights"].title,
                 nightly=nightly_id(lens.name),
                 first=FIRST_OF_SEASON,
+                poll_seconds=self.observatory.config.airflow.season_poll_seconds,
                 pool="joint",
                 doc_md=TASK_DOCS["wait_for_nights"].markdown(),
                 **self._task(SEASON_PRIORITY),

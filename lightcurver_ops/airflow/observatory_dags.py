@@ -21,6 +21,7 @@ from lightcurver_ops.airflow.connection import bookkeeping_url
 from lightcurver_ops.airflow.docs import TASK_DOCS
 from lightcurver_ops.airflow.lens_dags import START, nightly_id, season_id
 from lightcurver_ops.airflow.triggers import RawFramesTrigger
+from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.events import MORNING_SUMMARY, Event
 from lightcurver_ops.operations.observatory import Observatory, find_lens, load_lenses, open_observatory
@@ -171,14 +172,13 @@ class MorningSummaryOperator(ObservatoryOperator):
         deliver(event, observatory.config.alerts)
 
 
-def arrivals_dag(observatory: Observatory) -> DAG:
+def arrivals_dag(observatory: Observatory, lenses: list[LensConfig]) -> DAG:
     """New frames, wherever they lie, start the run of their lens and night."""
     watch = observatory.config.watch
     path = str(observatory.path)
     sweep = CronTriggerTimetable(watch.sweep, timezone=observatory.config.timezone)
     schedule: Any = sweep
     if watch.enabled:
-        lenses = [loaded.lens for loaded in load_lenses(observatory.lens_files()).lenses]
         roots = sorted({root for lens in lenses for root in roots_of(lens, observatory)})
         assets = [
             Asset(

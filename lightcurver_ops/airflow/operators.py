@@ -91,7 +91,7 @@ class StageOperator(LensOperator):
         if answer["failed"]:
             # One frame's surprise is tried again, and then must not cost the others.
             message = f"{answer['failed']} of {answer['selected']} failed: {answer['first_failure']}"
-            if ti.try_number <= ti.max_tries or not answer["done"]:
+            if ti.try_number <= ti.max_tries or not answer["good"]:
                 raise StageFailed(message)
             self.log.error("%s; the others go on, `lcops status` names them", message)
         return {key: answer[key] for key in ("selected", "done", "quarantined", "failed")}

@@ -1,5 +1,6 @@
 """From YAML files to validated models."""
 
+import functools
 import logging
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def load_lens_with_notices(path: str | Path) -> LoadedLens:
     observatory_path = None
     if (named := content.pop("observatory", None)) is not None:
         observatory_path = _absolute(str(named), path.parent)
-        content = _merged(load_observatory(observatory_path).defaults, content)
+        content = _merged(_defaults_of(observatory_path), content)
     _drop_empty_groups(content)
     _resolve_paths(content, path.parent)
     lens = _validated(LensConfig, content, source)
@@ -75,6 +76,20 @@ def load_observatory(path: str | Path) -> ObservatoryConfig:
     if isinstance(content.get("defaults"), dict):
         _resolve_paths(content["defaults"], path.parent)
     return _validated(ObservatoryConfig, content, source)
+
+
+def _defaults_of(path: Path) -> dict[str, Any]:
+    """The defaults of an observatory; read once for all its lenses, and again when the file changes."""
+    try:
+        status = path.stat()
+    except OSError:
+        return load_observatory(path).defaults  # which says what is wrong
+    return _cached_defaults(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_defaults(path: Path, _mtime_ns: int, _size: int) -> dict[str, Any]:
+    return load_observatory(path).defaults
 
 
 def _validated(model: type[BaseModel], content: dict[str, Any], source: YamlSource) -> Any:

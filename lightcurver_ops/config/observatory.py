@@ -10,8 +10,8 @@ from lightcurver_ops.config.base import Name, Positive, Section, TimeZone
 
 
 def _as_written(value: Any) -> Any:
-    """YAML reads 10:30 without quotes as a number to the base 60."""
-    if isinstance(value, int) and 0 <= value < 24 * 60:
+    """YAML takes 10:30 without quotes for a number to the base 60."""
+    if isinstance(value, int) and 60 <= value < 24 * 60:
         return f"{value // 60:02d}:{value % 60:02d}"
     return value
 
@@ -140,6 +140,8 @@ class Orchestration(Section):
     """Before the first of these; it doubles each time, up to an hour."""
     stage_timeout_hours: Positive = 6.0
     """A task that takes longer is ended, and tried again."""
+    season_poll_seconds: Positive = 10.0
+    """How often a season run looks whether the nights of its lens are done."""
     gpu_queue: str = "gpu"
     """Queue of the tasks of the pool gpu (Celery, Edge and Kubernetes executors)."""
     gpu_executor: str | None = None

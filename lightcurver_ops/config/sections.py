@@ -309,7 +309,7 @@ class Compute(Section):
     processes: int | None = Field(default=None, ge=1)
     """Parallel processes of frame-wise stages; null: one per core."""
     psf_batch: int = Field(default=16, ge=1)
-    """Frames whose PSFs are fitted together; bounds the memory."""
+    """Frames whose stamps are in memory at a time when PSFs are fitted."""
     diagnostics: bool = True
     """Write the figures."""
 

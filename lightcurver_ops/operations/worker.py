@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightcurver_ops.bookkeeping import ledger
+from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import load_lens
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import ConfigurationError, LightcurverError, NothingToDo, QualityGate
 from lightcurver_ops.stages.base import Lens, Report, RunOptions
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("lightcurver_ops.operations.worker")  # run as a program, its __name__ is another
 
 REASONS_SHOWN = 20
 
@@ -36,7 +38,7 @@ def run_stage(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     units = None if ids is None else units_of_raw_ids(lens, ids)
     report = stage.run(RunOptions(units=units, check=not request.get("in_parts", False)))
     _tell(report)
-    return {
+    answer = {
         "summary": report.summary(),
         "selected": report.selected,
         "done": report.done,
@@ -44,6 +46,13 @@ def run_stage(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
         "failed": len(report.failures),
         "first_failure": next(iter(report.failures.values()), None),
     }
+    if report.failures:  # whether the others can go on without these: an earlier try may have made them
+        with reading(lens.engine) as connection:
+            states = stage.state(connection).units
+        answer["good"] = sum(
+            state == ledger.DONE and (units is None or unit in units) for unit, state in states.items()
+        )
+    return answer
 
 
 def _tell(report: Report) -> None:
@@ -151,6 +160,16 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": {"class": type(error).__name__, "message": str(error), "measured": measured}}
 
 
+def _work_apart(request: dict[str, Any]) -> dict[str, Any]:
+    """As `work`, for one lens of several: not even a fault of the program stops the others."""
+    try:
+        return work(request)
+    except Exception as error:
+        message = f"{request['config']}: {type(error).__name__}: {error}"
+        log.exception("%s", message)
+        return {"error": {"class": type(error).__name__, "message": message, "measured": {}}}
+
+
 def _answer(path: Path, answer: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.part")
     temporary.write_text(json.dumps(answer))
@@ -181,7 +200,7 @@ def main() -> None:
     if request["action"] not in ACTIONS:
         raise ConfigurationError(f"there is no action '{request['action']}'; there are {', '.join(ACTIONS)}")
     if "configs" in request:  # several lenses, one after the other: what stops one does not stop the others
-        answer = {"lenses": [work({**request, "config": config}) for config in request["configs"]]}
+        answer = {"lenses": [_work_apart({**request, "config": config}) for config in request["configs"]]}
     else:
         answer = work(request)
     _answer(Path(request["answer"]), answer)

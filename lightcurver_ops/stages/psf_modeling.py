@@ -44,7 +44,8 @@ class PsfModeling(Stage):
             chosen = stars_per_frame(connection, self.config, "psf", rows)
             selection = stars.current_selection(connection, self.lens.name)
         assert selection is not None
-        n_slots = max((len(names) for names in chosen.values()), default=0)
+        # Not what these frames have at most: a frame's PSF must not depend on which others are fitted with it.
+        n_slots = self._most_stars(selection)
         batch = self.config.compute.psf_batch
         self._unconverged = 0
         try:
@@ -54,6 +55,16 @@ class PsfModeling(Stage):
             index_regions(self.lens)
         if self._unconverged:
             run.note(f"{self._unconverged} not converged (PSFs.status says why)")
+
+    def _most_stars(self, selection: str) -> int:
+        """How many stars a frame can have for its PSF."""
+        from lightcurver_ops.catalogs.selection import DEFAULT_NUMBER
+
+        use = self.config.stars.stars_to_use_psf
+        with reading(self.lens.engine) as connection:
+            available = len(stars.stars_of(connection, self.lens.name, selection))
+        wanted = len(use) if isinstance(use, list) else DEFAULT_NUMBER if use is None else use
+        return min(wanted, available)
 
     def _make_batch(
         self,

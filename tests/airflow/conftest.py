@@ -135,7 +135,13 @@ class Home:
 
     def environment(self, observatory: Path, **more: str) -> dict[str, str]:
         without = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW_")}
-        own = settings(self.directory, self.directory / "dags", observatory, port=1)
+        own = settings(
+            home=self.directory,
+            dags=self.directory / "dags",
+            plugins=self.directory / "plugins",
+            observatory=observatory,
+            port=1,
+        )
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {**without, **own, "PATH": path, **more}
 

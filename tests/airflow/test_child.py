@@ -33,7 +33,12 @@ def request_of(observatory):
     """Makes a request about the lens `plain`."""
 
     def make(action="look_at_night", **more):
-        common = {"lens": "plain", "config": str(observatory.lens_file("plain")), "processes": 1, "database": None}
+        common = {
+            "lens": "plain",
+            "config": str(observatory.lens_file("plain")),
+            "processes": 1,
+            "database": None,
+        }
         usual = {"night": "2026-03-09", "stages": [], "watch": {"settle_seconds": 0}}
         return {"action": action, **common, **usual, **more}
 
@@ -106,7 +111,9 @@ def test_nothing_to_do_is_a_skip(observatory, request_of, caplog):
 
 def test_a_configuration_error_is_refused_with_its_words(observatory, request_of):
     observatory.lens_file("plain").write_text("name: plain\nroj: {}\n")
-    with pytest.raises(StageRefused, match=r"plain.yaml, line 2: unknown key 'roj'; did you mean 'roi'\?") as caught:
+    with pytest.raises(
+        StageRefused, match=r"plain.yaml, line 2: unknown key 'roj'; did you mean 'roi'\?"
+    ) as caught:
         Child().ask(request_of())
     assert caught.value.error_class == "ConfigurationError"
     assert isinstance(caught.value, AirflowFailException)
@@ -130,8 +137,16 @@ def test_a_quality_gate_is_refused(observatory, request_of):
 
 def frame_row(number):
     """A frame that could not be solved; what the gate does not look at is anything."""
-    needed = {column.name: column for column in frames.columns if not column.nullable and not column.primary_key}
-    anything = {int: number, float: 1.0, str: f"{number}", bool: False, datetime: datetime(2026, 3, 10, tzinfo=UTC)}
+    needed = {
+        column.name: column for column in frames.columns if not column.nullable and not column.primary_key
+    }
+    anything = {
+        int: number,
+        float: 1.0,
+        str: f"{number}",
+        bool: False,
+        datetime: datetime(2026, 3, 10, tzinfo=UTC),
+    }
     row = {name: anything[column.type.python_type] for name, column in needed.items()}
     return {**row, "lens": "plain", "attempted_plate_solve": True, "plate_solved": False, "eliminated": False}
 
@@ -171,7 +186,8 @@ def test_the_password_is_on_no_command_line_and_in_no_log(request_of, caplog):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("SIGKILL", r"SIGKILL \(out of memory\? see"), ("SIGSEGV", "SIGSEGV; what it had made is kept")]
+    ("name", "hint"),
+    [("SIGKILL", r"SIGKILL \(out of memory\? see"), ("SIGSEGV", "SIGSEGV; what it had made is kept")],
 )
 def test_a_killed_process_can_be_tried_again(program, request_of, name, hint):
     program(f"    os.kill(os.getpid(), signal.{name})")
@@ -198,7 +214,13 @@ def test_a_worker_that_does_not_start_is_told_with_its_words(request_of, monkeyp
 
 def test_log_lines_keep_their_levels(program, request_of, caplog):
     caplog.set_level(logging.DEBUG)
-    lines = ["ERROR one went wrong", "CRITICAL worse", "DEBUG a detail", "a line of a library", "WARNINGS are many"]
+    lines = [
+        "ERROR one went wrong",
+        "CRITICAL worse",
+        "DEBUG a detail",
+        "a line of a library",
+        "WARNINGS are many",
+    ]
     text = "\n".join([*lines, ""])
     program(f"    sys.stderr.write({text!r})\n    raise ValueError('no time')")
     Child().ask(request_of())
@@ -298,7 +320,10 @@ def test_what_interrupts_the_task_ends_its_work(request_of, held, monkeypatch):
 def test_a_task_that_is_killed_takes_its_work_along(request_of, held):
     code = "import sys, json\nfrom lightcurver_ops.airflow.child import Child\nChild().ask(json.load(sys.stdin))\n"
     task = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     task.stdin.write(json.dumps(request_of()).encode())
     task.stdin.close()
@@ -309,7 +334,9 @@ def test_a_task_that_is_killed_takes_its_work_along(request_of, held):
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("4", "4")])
-def test_a_task_takes_one_core_unless_told_otherwise(program, request_of, observatory, monkeypatch, given, expected):
+def test_a_task_takes_one_core_unless_told_otherwise(
+    program, request_of, observatory, monkeypatch, given, expected
+):
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:

@@ -1,7 +1,7 @@
 """The connection `lightcurver_db`: where the bookkeeping is."""
 
-import sqlalchemy as sa
 import pytest
+import sqlalchemy as sa
 
 from lightcurver_ops.airflow.connection import CONNECTION_ID, bookkeeping_url
 from lightcurver_ops.bookkeeping.engine import open_engine, reading
@@ -55,6 +55,8 @@ def test_postgres_as_it_runs(connection, postgres_url):
 
 def test_another_kind_of_database_is_refused_without_its_password(connection):
     connection('{"conn_type": "mysql", "host": "db", "login": "obs", "password": "s3cret"}')
-    with pytest.raises(ConfigurationError, match=r"lightcurver_db has the type 'mysql', expected sqlite or post") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"lightcurver_db has the type 'mysql', expected sqlite or post"
+    ) as caught:
         bookkeeping_url()
     assert "s3cret" not in str(caught.value)

@@ -75,9 +75,8 @@ def test_keys_that_a_page_names_are_keys_of_the_configuration(dags):
         return field is not None and (len(parts) == 1 or has(type(field.default), parts[1:]))
 
     groups = {name for name, field in LensConfig.model_fields.items() if isinstance(field.default, BaseModel)}
-    named = {
-        key for dag in dags.values() for task in dag.tasks for key in re.findall(r"`([a-z_]+\.[a-zA-Z_.]+)`", task.doc_md)
-        if key.split(".")[0] in groups
-    }  # fmt: skip
+    docs = [task.doc_md for dag in dags.values() for task in dag.tasks]
+    found = {key for doc in docs for key in re.findall(r"`([a-z_]+\.[a-zA-Z_.]+)`", doc)}
+    named = {key for key in found if key.split(".")[0] in groups}
     assert {"plate_solving.min_success_fraction", "compute.psf_batch"} <= named
     assert all(has(LensConfig, key.split(".")) for key in named), named

@@ -18,6 +18,7 @@ from lightcurver_ops.airflow.observatory_dags import arrivals_dag, reprocess_dag
 from lightcurver_ops.bookkeeping import raw_files
 from lightcurver_ops.bookkeeping.engine import open_engine, reading
 from lightcurver_ops.config import load_lens
+from lightcurver_ops.operations.observatory import load_lenses
 from lightcurver_ops.stages.pipeline import STAGE_NAMES
 
 LENSES = ["J0030+15", "late", "plain"]
@@ -32,7 +33,8 @@ def dags(observatory):
 
     def make():
         opened = observatory.open()
-        return [arrivals_dag(opened), reprocess_dag(opened, LENSES), summary_dag(opened)]
+        lenses = [loaded.lens for loaded in load_lenses(opened.lens_files()).lenses]
+        return [arrivals_dag(opened, lenses), reprocess_dag(opened, LENSES), summary_dag(opened)]
 
     return make
 
@@ -268,7 +270,7 @@ def test_a_lens_that_is_gone_is_refused(dags, observatory, context_of):
     task = dags()[1].get_task("decide")
     observatory.lens_file("plain").unlink()
     context = context_of(task, run_type="manual", conf={"lens": "plain"})
-    with pytest.raises(StageRefused, match="no lens of .* is called 'plain'"):
+    with pytest.raises(StageRefused, match=r"no lens of .* is called 'plain'"):
         task.execute(context)
 
 

@@ -14,8 +14,17 @@ from lightcurver_ops.airflow.lens_dags import LensDags
 from lightcurver_ops.airflow.policy import task_instance_mutation_hook
 from lightcurver_ops.operations.observatory import find_lens
 
-BACKGROUND = ["backfill__2026-03-11T15:00:00+00:00", "reprocess__2026-03-10__20260401T080000", "archive__2019-03-10__x"]
-TONIGHT = ["scheduled__2026-03-11T15:00:00+00:00", "late__2026-03-10__20260311T080000", "manual__2026-03-11", ""]
+BACKGROUND = [
+    "backfill__2026-03-11T15:00:00+00:00",
+    "reprocess__2026-03-10__20260401T080000",
+    "archive__2019-03-10__x",
+]
+TONIGHT = [
+    "scheduled__2026-03-11T15:00:00+00:00",
+    "late__2026-03-10__20260311T080000",
+    "manual__2026-03-11",
+    "",
+]
 
 
 @pytest.fixture

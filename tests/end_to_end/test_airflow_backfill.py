@@ -38,7 +38,10 @@ def observatory(request, tmp_path_factory):
         tmp_path_factory.mktemp("archive"),
         [shifted(season, mjd_of(last_night()) - 60)],
         # Nobody watches: what is made is made by the backfills.
-        settings={"watch": {"enabled": False, "settle_seconds": 0}, "airflow": {"retries": 1}},
+        settings={
+            "watch": {"enabled": False, "settle_seconds": 0},
+            "airflow": {"retries": 1, "season_poll_seconds": 2},
+        },
         operations={"alert_after_nights_without_frames": None},
         database=database,
     )

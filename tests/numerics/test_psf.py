@@ -200,3 +200,13 @@ def test_wrong_options_say_what_to_write():
         fit_psfs(stamp, stamp, stamp > 0, solver="other")
     with pytest.raises(ConfigurationError, match="coordinates"):
         fit_psfs(stamp, stamp, stamp > 0, field_distortion=True)
+
+
+def test_a_frame_has_the_same_psf_in_any_company(stamps, fits):
+    """To the last bit: the light curve must not depend on how frames come together, night by night or all at once."""
+    order = [2, 0, 3, 1, 0]
+    data, noise = stamps.data[order], stamps.noise[order]
+    together = fit_psfs(data, noise, np.ones(data.shape, dtype=bool))
+    alone = fit_psfs(stamps.data[:1], stamps.noise[:1], all_good(stamps)[:1])
+    np.testing.assert_array_equal(together.narrow_psf, fits.narrow_psf[order])
+    np.testing.assert_array_equal(alone.narrow_psf, fits.narrow_psf[:1])

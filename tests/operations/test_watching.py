@@ -221,12 +221,13 @@ def test_it_is_announced_again_if_the_bookkeeping_still_lacks_it(site, lens_at):
     watch = RawWatch(str(site.directory / "raw"), [lens.config], READY)
     assert watch.poll(NOW) == {"demo": 2}
     assert watch.poll(AGAIN - 2) == {}
-    (site.directory / "raw/demo/b.fits").unlink()
-    assert watch.poll(AGAIN) == {"demo": 1}
+    assert watch.poll(AGAIN) == {"demo": 2}  # though nothing changed there
     assert watch.poll(AGAIN + 1) == {}
+    (site.directory / "raw/demo/b.fits").unlink()
+    assert watch.poll(AGAIN + watching._REPEAT_S) == {"demo": 1}
     notice_raw_files(lens, READY)
-    assert watch.poll(AGAIN + watching._REPEAT_S + 1) == {}
-    assert watch.poll(AGAIN + 2 * watching._REPEAT_S + 1) == {}
+    assert watch.poll(AGAIN + 5 * watching._REPEAT_S) == {}
+    assert watch.poll(AGAIN + 6 * watching._REPEAT_S) == {}
 
 
 def test_what_the_bookkeeping_has_is_not_announced_unless_it_changed(site, lens_at):
@@ -260,7 +261,13 @@ def test_a_file_is_announced_when_its_marker_is_there(site, lens_at):
     path.with_name("a.fits.done").touch()
     assert watch.poll(NOW) == {"demo": 1}
     assert watch.poll(NOW) == {}
-    assert watch.poll(AGAIN) == {"demo": 1}  # the marker is no frame, also when it is looked at again
+    age(path.parent, path.parent.parent)
+    assert watch.poll(AGAIN) == {"demo": 1}
+    notice_raw_files(lens, Watch(marker_suffix=".done"))
+    assert watch.poll(AGAIN + watching._REPEAT_S) == {}
+    assert watch.poll(AGAIN + 2 * watching._REPEAT_S) == {}
+    # The marker matches the pattern of frames: it must not be waited for, at every look.
+    assert watch._root.changed_files() == []
 
 
 def test_each_lens_hears_of_its_own_frames(site, lens_at):

@@ -16,14 +16,13 @@ from lightcurver_ops.numerics.psf.shape import doubleness, elongation
 from lightcurver_ops.numerics.starlet import scale_count
 
 STAR_COUNTS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32)  # others are padded to these: few compilations
-FRAME_COUNTS = (1, 2, 4, 8, 16)
 MIN_SNR = 3.0
 GUESSED_BETA = 2.5
 REJECTION_ROUNDS = 2
 
 
-def _padded_count(count: int, sizes: tuple[int, ...]) -> int:
-    return next((size for size in sizes if size >= count), -(-count // 16) * 16)
+def _padded_count(count: int) -> int:
+    return next((size for size in STAR_COUNTS if size >= count), -(-count // 16) * 16)
 
 
 @partial(jax.jit, static_argnames=("size", "subsampling"))
@@ -44,14 +43,21 @@ def _images(
 
 
 class Batch:
-    """Stamps and the current fit of B frames of P stars (padded); the parameters are those of `PsfFits`."""
+    """Stamps and the current fit of B frames of P stars (padded); the parameters are those of `PsfFits`.
 
-    def __init__(self, prepared: Prepared, subsampling: int, distorted: bool, coordinates: np.ndarray):
+    B is the same for every batch: the fit of a frame is then, to the last bit, the same whatever frames are fitted
+    beside it, since the compiled code is the same and does not mix them. With another shape it rounds otherwise, and
+    an iteration in single precision ends elsewhere within its tolerance.
+    """
+
+    def __init__(
+        self, prepared: Prepared, subsampling: int, distorted: bool, coordinates: np.ndarray, size: int
+    ):
         self.n_frames, self.n_stars = prepared.used.shape
         self.size, self.subsampling, self.distorted = prepared.data.shape[-1], subsampling, distorted
         self.n_pad = (
-            _padded_count(self.n_frames, FRAME_COUNTS) - self.n_frames,
-            _padded_count(self.n_stars, STAR_COUNTS) - self.n_stars,
+            size - self.n_frames,
+            _padded_count(self.n_stars) - self.n_stars,
         )
         self.present = self._padded(np.asarray(prepared.good.any(axis=(2, 3))))
         self.data = self._padded(prepared.data)

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+import jax
 import numpy as np
 
 from lightcurver_ops.errors import ConfigurationError
@@ -9,7 +10,9 @@ from lightcurver_ops.numerics.psf.batch import Batch
 from lightcurver_ops.numerics.psf.prepare import prepare_stamps
 from lightcurver_ops.numerics.psf.result import PsfFits
 
-FRAMES_PER_BATCH = 16
+# On a CPU larger batches are not faster, and padding costs small nights more; a GPU wants many frames at once.
+FRAMES_PER_BATCH = {"cpu": 4}
+FRAMES_PER_BATCH_ELSEWHERE = 16
 
 
 def fit_psfs(
@@ -57,12 +60,13 @@ def fit_psfs(
     coordinates = (
         np.zeros((n_frames, n_stars, 2)) if stamp_coordinates is None else np.asarray(stamp_coordinates)
     )
+    size = FRAMES_PER_BATCH.get(jax.default_backend(), FRAMES_PER_BATCH_ELSEWHERE)
     parts = []
-    for start in range(0, n_frames, FRAMES_PER_BATCH):
-        part = slice(start, start + FRAMES_PER_BATCH)
+    for start in range(0, n_frames, size):
+        part = slice(start, start + size)
         guess = fwhm_guess if fwhm_guess is None or np.ndim(fwhm_guess) == 0 else np.asarray(fwhm_guess)[part]
         prepared = prepare_stamps(data[part], noise[part], good[part], guess)
-        batch = Batch(prepared, subsampling, field_distortion, coordinates[part])
+        batch = Batch(prepared, subsampling, field_distortion, coordinates[part], size)
         if solver == "lcops":
             batch.solve(n_iter_analytic, n_iter_pixels)
         else:
