@@ -71,7 +71,8 @@ STAGE_DOCS: dict[str, StageDoc] = {
         "Fits the PSF of each frame to its stars, a batch of frames at a time, on the GPU where there is one.",
         "cutouts of the stars.",
         "`psfs/`, rows of `PSFs`, `diagnostics/psf/`.",
-        "killed: out of memory; lower `compute.psf_batch` or the slots of the pool. A frame whose PSF cannot be fitted is quarantined.",
+        "killed: out of memory; lower `compute.psf_batch` or the slots of the pool. "
+        "A frame whose PSF cannot be fitted is quarantined.",
     ),
     "star_photometry": StageDoc(
         "Star photometry",

@@ -105,10 +105,23 @@ class LocalAirflow:
         return result.stdout
 
     def start(self, *components: str) -> None:
-        """Start components; by default all."""
-        self._ports_are_free(components)
+        """Start components; by default all, the API server first: a task that cannot reach it has lost a try.
+
+        Raises:
+            ConfigurationError: the port is in use.
+            TemporaryFailure: the API server does not come up.
+        """
         for component in components or COMPONENTS:
-            log = (self.home / "logs" / f"{component}.log").open("ab")
+            if component == "api-server":
+                self._port_is_free()
+            self._start(component)
+            if component == "api-server" and not wait_for(lambda: bool(self.health()), _START_S):
+                raise TemporaryFailure(
+                    f"Airflow's API server is not up after {_START_S:.0f} s: see {self.home / 'logs'}"
+                )
+
+    def _start(self, component: str) -> None:
+        with (self.home / "logs" / f"{component}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *COMPONENTS[component]],
                 env=self.environment,
@@ -118,12 +131,9 @@ class LocalAirflow:
                 start_new_session=True,
                 cwd=self.home,
             )
-            log.close()
-            self._remember({**self.processes(), component: process.pid})
+        self._remember({**self.processes(), component: process.pid})
 
-    def _ports_are_free(self, components: tuple[str, ...]) -> None:
-        if components and "api-server" not in components:
-            return
+    def _port_is_free(self) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -142,14 +152,18 @@ class LocalAirflow:
         needed = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
         def healthy() -> bool:
-            try:
-                health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
-            except (httpx.HTTPError, ValueError):
-                return False
+            health = self.health()
             return all((health.get(name) or {}).get("status") == "healthy" for name in needed)
 
         if not wait_for(healthy, timeout):
             raise TemporaryFailure(f"Airflow is not up after {timeout:.0f} s: see {self.home / 'logs'}")
+
+    def health(self) -> dict[str, Any]:
+        """What the API server says of all components; empty where it does not answer."""
+        try:
+            return httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+        except (httpx.HTTPError, ValueError):
+            return {}
 
     def processes(self) -> dict[str, int]:
         """component: process number, of those that were started."""

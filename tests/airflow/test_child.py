@@ -157,7 +157,7 @@ def test_a_temporary_failure_can_be_tried_again_and_names_no_password(request_of
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"postgresql+psycopg://lcops:s3cret@127.0.0.1:{port}/lenses"
-    with pytest.raises(StageFailed, match="bookkeeping: .* does not answer") as caught:
+    with pytest.raises(StageFailed, match=r"bookkeeping: .* does not answer") as caught:
         Child().ask(request_of(database=url))
     assert not isinstance(caught.value, AirflowFailException)
     assert isinstance(caught.value, AirflowException)
