@@ -98,9 +98,9 @@ class RunningObservatory:
             self.directory / "sim" / lens / "raw" / name for name in table["file"][table["night"] == night]
         ]
 
-    def drop(self, lens: str, night: int) -> None:
-        """A night's frames arrive as over a slow line: each file grows for a while."""
-        for source in self.frames(lens, night):
+    def drop(self, lens: str, night: int, exposures: slice = slice(None)) -> None:
+        """A night's frames, or some of them, arrive as over a slow line: each file grows for a while."""
+        for source in self.frames(lens, night)[exposures]:
             with (self.directory / "raw" / lens / source.name).open("wb") as target:
                 for part in np.array_split(np.frombuffer(source.read_bytes(), np.uint8), 3):
                     target.write(part.tobytes())

@@ -14,7 +14,7 @@ class StageDoc:
     reads: str
     writes: str
     if_it_fails: str
-    cleared: str = "A task may be cleared at any time: what was made is kept, only what is missing or out of date is made."
+    cleared: str = "It may be cleared at any time: only what is missing or out of date is made (again)."
 
     def markdown(self) -> str:
         """For `doc_md`."""

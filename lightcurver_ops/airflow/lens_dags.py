@@ -211,6 +211,7 @@ class LensDags:
             "lens": self.loaded.lens.name,
             "lens_file": str(self.loaded.path),
             "processes": settings.processes_per_task,
+            "require_connection": settings.require_connection,
             "priority_weight": priority,
             "weight_rule": "absolute",
             "retries": settings.retries,

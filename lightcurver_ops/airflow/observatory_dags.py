@@ -278,6 +278,8 @@ def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
         start = TriggerDagRunOperator.partial(
             task_id="start_runs",
             task_display_name=TASK_DOCS["start_runs"].title,
+            priority_weight=_PRIORITY,
+            weight_rule="absolute",
             logical_date=None,
             skip_when_already_exists=True,
             map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night or '' }}",

@@ -7,7 +7,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from lightcurver_ops.airflow.child import Child, StageFailed, StageRefused
-from lightcurver_ops.airflow.connection import bookkeeping_url
+from lightcurver_ops.airflow.connection import CONNECTION_ID, bookkeeping_url
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.nights import night_at, parse_night
 
@@ -21,13 +21,23 @@ class LensOperator(BaseOperator):
         lens: its name.
         lens_file: its YAML file.
         processes: parallel processes within the task.
+        require_connection: the bookkeeping must be that of the Airflow connection.
     """
 
-    def __init__(self, *, lens: str, lens_file: str, processes: int = 1, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        lens: str,
+        lens_file: str,
+        processes: int = 1,
+        require_connection: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.lens = lens
         self.lens_file = lens_file
         self.processes = processes
+        self.require_connection = require_connection
 
     def ask(self, action: str, **request: Any) -> dict[str, Any]:
         """Have the worker do something; errors as `Child.ask`."""
@@ -36,6 +46,12 @@ class LensOperator(BaseOperator):
             database = bookkeeping_url()
         except ConfigurationError as error:
             raise StageRefused(str(error)) from error
+        if database is None and self.require_connection:
+            # A short failure of Airflow's API looks the same as a missing connection: the embedded file would be wrong.
+            raise StageFailed(
+                f"there is no Airflow connection {CONNECTION_ID}, and the observatory's file says that there must be "
+                "(airflow.require_connection): create it, or say false"
+            )
         common = {
             "lens": self.lens,
             "config": self.lens_file,

@@ -25,6 +25,7 @@ _PATHS = [
     "plate_solving.index_dir",
     "plate_solving.astrometry_net_api_key_file",
 ]
+_OBSERVATORY_PATHS = ["alerts.slack.url_file", "alerts.webhook.url_file"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def load_lens_with_notices(path: str | Path) -> LoadedLens:
     if (named := content.pop("observatory", None)) is not None:
         observatory_path = _absolute(str(named), path.parent)
         content = _merged(_defaults_of(observatory_path), content)
-    _drop_empty_groups(content)
+    _drop_empty_groups(content, LensConfig)
     _resolve_paths(content, path.parent)
     lens = _validated(LensConfig, content, source)
     return LoadedLens(lens, path, observatory_path, notices)
@@ -75,6 +76,8 @@ def load_observatory(path: str | Path) -> ObservatoryConfig:
     content = deepcopy(source.content)
     if isinstance(content.get("defaults"), dict):
         _resolve_paths(content["defaults"], path.parent)
+    _drop_empty_groups(content, ObservatoryConfig)
+    _resolve_keys(content, path.parent, _OBSERVATORY_PATHS)
     return _validated(ObservatoryConfig, content, source)
 
 
@@ -109,9 +112,9 @@ def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _drop_empty_groups(content: dict[str, Any]) -> None:
+def _drop_empty_groups(content: dict[str, Any], model: type[BaseModel]) -> None:
     """``psf:`` with nothing but comments below it means the defaults."""
-    for name, group in LensConfig.model_fields.items():
+    for name, group in model.model_fields.items():
         if content.get(name, "") is None and isinstance(group.default, BaseModel):
             del content[name]
 
@@ -123,16 +126,20 @@ def _absolute(value: str, directory: Path) -> Path:
 
 def _resolve_paths(content: dict[str, Any], directory: Path) -> None:
     """Relative paths are relative to the file that says them, wherever the program is started."""
-    for dotted in _PATHS:
-        *groups, last = dotted.split(".")
-        target: Any = content
-        for group in groups:
-            target = target.get(group) if isinstance(target, dict) else None
-        if isinstance(target, dict) and isinstance(target.get(last), str):
-            target[last] = str(_absolute(target[last], directory).resolve())
+    _resolve_keys(content, directory, _PATHS)
     raw = content.get("raw")
     if isinstance(raw, dict) and isinstance(raw.get("raw_dirs"), list):
         raw["raw_dirs"] = [
             item if not isinstance(item, str) or "://" in item else str(_absolute(item, directory).resolve())
             for item in raw["raw_dirs"]
         ]
+
+
+def _resolve_keys(content: dict[str, Any], directory: Path, keys: list[str]) -> None:
+    for dotted in keys:
+        *groups, last = dotted.split(".")
+        target: Any = content
+        for group in groups:
+            target = target.get(group) if isinstance(target, dict) else None
+        if isinstance(target, dict) and isinstance(target.get(last), str):
+            target[last] = str(_absolute(target[last], directory).resolve())

@@ -29,6 +29,8 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel], source: YamlSourc
         return f"{where}: the key '{missing}' is required and missing{_description(model, location)}"
     if "FILL_IN" in str(item["input"]):
         return f"{where}: {key} is still to be filled in{_description(model, location)}"
+    if not known:  # the whole file, which may hold a password
+        return f"{where}: {item['msg'].removeprefix('Value error, ')}"
     value = repr(item["input"])
     value = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
     return f"{where}: {key} = {value}: {item['msg'].removeprefix('Value error, ')}{_description(model, location)}"

@@ -130,6 +130,8 @@ class Pools(Section):
 class Orchestration(Section):
     """How Airflow runs the stages."""
 
+    require_connection: bool = False
+    """true: the bookkeeping is that of the Airflow connection lightcurver_db, and no lens falls back to a file."""
     max_active_runs: int = Field(default=4, ge=1)
     """Nights of one lens at a time."""
     processes_per_task: int = Field(default=1, ge=1)

@@ -185,9 +185,14 @@ def nights_waiting(lens: Lens) -> dict[str, Waiting]:
     again |= {row.original_image_path for row in rows if row.image_relpath in to_solve}
     waiting: dict[str, list[str]] = {}
     for path in sorted(new | (again & known.keys())):
-        noticed = [known[path].noticed_at.strftime("%Y%m%dT%H%M%S")] if path in new else []
+        noticed = [_compact(known[path].noticed_at)] if path in new else []
         waiting.setdefault(known[path].night or today, []).extend(noticed)
     return {night: Waiting(max(noticed, default=None)) for night, noticed in sorted(waiting.items())}
+
+
+def _compact(moment: datetime) -> str:
+    """UTC, as SQLite has it without saying so, Postgres in the time zone of its session."""
+    return (moment.astimezone(UTC) if moment.tzinfo else moment).strftime("%Y%m%dT%H%M%S")
 
 
 def units_of_raw_ids(lens: Lens, ids: list[int]) -> frozenset[str]:

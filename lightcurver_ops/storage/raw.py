@@ -121,6 +121,12 @@ def read_raw_header(
             f"{path}: its header cannot be read ({error}); copy it again from the telescope"
         ) from error
     except OSError as error:
+        if error.errno is None and "FITS" in str(
+            error
+        ):  # astropy's word on the content, not the storage's on itself
+            raise BadFrame(
+                f"{path}: its header cannot be read ({error}); copy it again from the telescope"
+            ) from error
         raise _not_read(error, path) from error
 
 

@@ -136,3 +136,14 @@ def test_an_unknown_key_in_the_observatory(write):
 def test_a_url_is_not_taken_for_a_path(write):
     lens = load_lens(write(MINIMAL.replace("[raw]", "['s3://bucket/lens', raw]")))
     assert lens.raw.raw_dirs[0] == "s3://bucket/lens"
+
+
+def test_a_finding_about_the_whole_file_does_not_repeat_its_secrets(tmp_path):
+    path = tmp_path / "lens.yaml"
+    path.write_text(
+        "name: x\nworkdir: work\ndatabase: postgresql://user:secret@host/db\nraw: {raw_dirs: [raw]}\n"
+        "roi: {ra: 1, dec: 1}\nroi_model: {further_optimize_background: false}\n"
+    )
+    with pytest.raises(ConfigurationError, match="there is nothing to model") as found:
+        load_lens(path)
+    assert "secret" not in str(found.value)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightcurver_ops.config import load_lens, load_observatory
+from lightcurver_ops.config import ObservatoryConfig, load_lens, load_observatory
 from lightcurver_ops.errors import ConfigurationError
 
 LENS = """\
@@ -184,3 +184,12 @@ def test_messages_about_a_lens(lens, text, message):
 def test_the_timezone_of_a_telescope(lens):
     assert lens(TELESCOPE % "America/Santiago").telescope.timezone == "America/Santiago"
     assert lens(TELESCOPE % "null").telescope.timezone is None
+
+
+def test_empty_groups_mean_defaults_and_secrets_lie_beside_the_file(tmp_path):
+    path = tmp_path / "observatory.yaml"
+    path.write_text("watch:\nsummary:\nalerts:\n  slack: {url_file: secrets/slack}\n")
+    loaded = load_observatory(path)
+    assert loaded.watch == ObservatoryConfig().watch
+    assert loaded.alerts.slack is not None
+    assert loaded.alerts.slack.url_file == tmp_path / "secrets" / "slack"

@@ -1,6 +1,7 @@
 """Backfills of an archival season on a real Airflow: by command and by REST, on SQLite and Postgres metadata.
 
-How many nights, and how often: $LCOPS_BACKFILL_NIGHTS and $LCOPS_BACKFILL_TIMES (`make soak` takes 30 and 10).
+How many nights, and how often: $LCOPS_BACKFILL_NIGHTS and $LCOPS_BACKFILL_TIMES (`make soak` takes 30 and 10). The
+first time, all nights are new; each time after that, one more frame has come, and all nights are run again.
 """
 
 import os
@@ -33,7 +34,7 @@ def observatory(request, tmp_path_factory):
     if request.param == "postgres":
         server = request.getfixturevalue("postgres_server")
         database = _new_database(server, "airflow").replace("+psycopg", "+psycopg2")
-    season = replace(SMALL, name=LENS, n_nights=NIGHTS, exposures_per_night=1, night_gap_days=1.0)
+    season = replace(SMALL, name=LENS, n_nights=NIGHTS, exposures_per_night=2, night_gap_days=1.0)
     observatory = RunningObservatory(
         tmp_path_factory.mktemp("archive"),
         [shifted(season, mjd_of(last_night()) - 60)],
@@ -53,7 +54,8 @@ def observatory(request, tmp_path_factory):
         observatory.wait_for_runs(lambda runs: len(runs) >= 3)  # those of the schedules, with nothing to do
         observatory.api.patch("/dags/lcops_arrivals", json={"is_paused": True}).raise_for_status()
         for night in range(NIGHTS):
-            observatory.drop(LENS, night)
+            observatory.drop(LENS, night, slice(0, 1))
+        observatory.second_exposures = iter(range(NIGHTS))
         yield observatory
     finally:
         observatory.airflow.stop()
@@ -93,18 +95,18 @@ def test_a_season_is_backfilled(observatory, create, time, tmp_path):
         pytest.skip(
             "on SQLite metadata a backfill is created from the command line: by REST it answers 503 at times"
         )
-    shutil.rmtree(observatory.config(LENS).workdir, ignore_errors=True)
-    before = {run["dag_run_id"] for run in observatory.runs(f"{LENS}__season")}
-    first = observatory.night(LENS, 0)
-    after = (last_night() - timedelta(days=60 - 1)).isoformat()
-    create(observatory, first, after)
-    observatory.wait_for_runs(
-        lambda runs: (
-            sum(_is_backfill(run) and run["state"] == "success" for run in runs) >= NIGHTS
-            and observatory.version(LENS) == 1
-        )
-    )
-    runs = observatory.runs()
+    if time == 0:
+        shutil.rmtree(observatory.config(LENS).workdir, ignore_errors=True)
+    else:
+        observatory.drop(LENS, next(observatory.second_exposures), slice(1, 2))
+    seasons_before = {run["dag_run_id"] for run in observatory.runs(f"{LENS}__season")}
+    version = observatory.version(LENS) if time else 0
+    before = len(backfills(observatory))
+    create(observatory, observatory.night(LENS, 0), (last_night() - timedelta(days=60 - 1)).isoformat())
+
+    assert len(backfills(observatory)) == before + 1
+    observatory.wait_for_runs(lambda _runs: backfills(observatory)[-1]["completed_at"] is not None)
+    runs = observatory.wait_for_runs(lambda _runs: observatory.version(LENS) > version)
     backfill = [run for run in runs if _is_backfill(run)]
     assert {run["state"] for run in backfill} == {"success"}
     assert len(backfill) in (
@@ -112,9 +114,12 @@ def test_a_season_is_backfilled(observatory, create, time, tmp_path):
         NIGHTS + 1,
     )  # the last one may have the night after the season, without frames
     # One season run that did work: one light curve.
-    seasons = [run for run in runs if run["dag_id"] == f"{LENS}__season" and run["dag_run_id"] not in before]
+    seasons = [
+        run for run in runs if run["dag_id"] == f"{LENS}__season" and run["dag_run_id"] not in seasons_before
+    ]
     worked = [run for run in seasons if observatory.states(run)["model_calibrated_cutouts"] == ["success"]]
     assert len(worked) == 1
+    assert observatory.version(LENS) == version + 1
     assert {run["state"] for run in seasons} == {"success"}
     # Behind tonight's: what may stand back took the slots of backfills.
     tasks = [task for run in backfill for task in observatory.tasks(run)]
@@ -122,9 +127,15 @@ def test_a_season_is_backfilled(observatory, create, time, tmp_path):
     assert {task["pool"] for task in tasks if task["task_id"] == "psf_modeling"} == {"gpu"}
     assert max(task["priority_weight"] for task in tasks) < 0
     curve = observatory.light_curve(LENS)
-    assert len(curve["mjd"]) == NIGHTS
+    assert len(curve["mjd"]) == len(list((observatory.directory / "raw" / LENS).iterdir()))
     if time == 0:
         same_light_curve(curve, observatory.by_hand(LENS, tmp_path))
+
+
+def backfills(observatory: RunningObservatory) -> list[dict]:
+    """All backfills of the lens, oldest first."""
+    answer = observatory.api.get("/backfills", params={"dag_id": f"{LENS}__nightly", "limit": 100})
+    return sorted(answer.json()["backfills"], key=lambda one: one["id"])
 
 
 def _is_backfill(run: dict) -> bool:
