@@ -15,6 +15,7 @@ from lightcurver_ops.bookkeeping import photometry
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig, load_lens
 from lightcurver_ops.demo import free_port
+from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.nights import night_at, night_of_mjd
 from lightcurver_ops.simulation import SeasonOptions
 from lightcurver_ops.simulation.observatory import simulate_observatory
@@ -57,8 +58,14 @@ class RunningObservatory:
         operations: dict[str, Any],
         variables: dict[str, str] | None = None,
         database: str | None = None,
+        bookkeeping: str | None = None,
     ):
+        """`database` has Airflow's metadata; `bookkeeping` is the connection lightcurver_db; None: files."""
         self.directory = directory
+        self.bookkeeping = bookkeeping
+        if bookkeeping is not None:
+            connection = {"AIRFLOW_CONN_LIGHTCURVER_DB": bookkeeping.replace("+psycopg", "")}
+            variables = {**(variables or {}), **connection}
         keys = {**FAST, "operations": operations}
         self.truths = simulate_observatory(directory, tuple(lenses), settings=settings, keys=keys)
         for name in self.truths:
@@ -159,11 +166,13 @@ class RunningObservatory:
 
     def version(self, lens: str) -> int:
         """Of the newest light curve; 0 where there is none."""
-        one = Lens(self.config(lens))
+        one = Lens(self.config(lens).with_settings(database=self.bookkeeping))
         try:
             with reading(one.engine) as connection:
                 publication = photometry.publication_of(connection, lens, "r")
             return publication.version if publication else 0
+        except ConfigurationError:  # no tables yet
+            return 0
         finally:
             one.close()
 

@@ -10,7 +10,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
+from lightcurver_ops.bookkeeping import schema
+from lightcurver_ops.bookkeeping.engine import open_engine
 from lightcurver_ops.simulation.observatory import shifted
 from tests.running_observatory import (
     RunningObservatory,
@@ -30,10 +33,11 @@ LENS = "archive"
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def observatory(request, tmp_path_factory):
-    database = None
+    database = bookkeeping = None
     if request.param == "postgres":
         server = request.getfixturevalue("postgres_server")
         database = _new_database(server, "airflow").replace("+psycopg", "+psycopg2")
+        bookkeeping = _new_database(server, "lightcurver")
     season = replace(SMALL, name=LENS, n_nights=NIGHTS, exposures_per_night=2, night_gap_days=1.0)
     observatory = RunningObservatory(
         tmp_path_factory.mktemp("archive"),
@@ -41,10 +45,15 @@ def observatory(request, tmp_path_factory):
         # Nobody watches: what is made is made by the backfills.
         settings={
             "watch": {"enabled": False, "settle_seconds": 0},
-            "airflow": {"retries": 1, "season_poll_seconds": 2},
+            "airflow": {
+                "retries": 1,
+                "season_poll_seconds": 2,
+                "require_connection": bookkeeping is not None,
+            },
         },
         operations={"alert_after_nights_without_frames": None},
         database=database,
+        bookkeeping=bookkeeping,
     )
     observatory.metadata = request.param
     observatory.airflow.prepare()
@@ -62,8 +71,6 @@ def observatory(request, tmp_path_factory):
 
 
 def _new_database(server: str, name: str) -> str:
-    import sqlalchemy as sa
-
     admin = sa.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(sa.text(f"drop database if exists {name} with (force)"))
@@ -96,7 +103,7 @@ def test_a_season_is_backfilled(observatory, create, time, tmp_path):
             "on SQLite metadata a backfill is created from the command line: by REST it answers 503 at times"
         )
     if time == 0:
-        shutil.rmtree(observatory.config(LENS).workdir, ignore_errors=True)
+        forget_everything(observatory)
     else:
         observatory.drop(LENS, next(observatory.second_exposures), slice(1, 2))
     seasons_before = {run["dag_run_id"] for run in observatory.runs(f"{LENS}__season")}
@@ -130,6 +137,15 @@ def test_a_season_is_backfilled(observatory, create, time, tmp_path):
     assert len(curve["mjd"]) == len(list((observatory.directory / "raw" / LENS).iterdir()))
     if time == 0:
         same_light_curve(curve, observatory.by_hand(LENS, tmp_path))
+
+
+def forget_everything(observatory: RunningObservatory) -> None:
+    """As before the first night, but for the raw frames."""
+    shutil.rmtree(observatory.config(LENS).workdir, ignore_errors=True)
+    if observatory.bookkeeping is not None:
+        engine = open_engine(observatory.bookkeeping)
+        schema.downgrade(engine, "base")
+        engine.dispose()
 
 
 def backfills(observatory: RunningObservatory) -> list[dict]:

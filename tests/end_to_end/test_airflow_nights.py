@@ -6,11 +6,14 @@ One story in the order of the tests of this module: they share the running Airfl
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from lightcurver_ops.airflow.local import wait_for
@@ -145,6 +148,47 @@ def test_nights_come_one_by_one(observatory, mailbox, posts, tmp_path):
     (mail,) = (one for one in mailbox.messages if "no frames" in str(one["Subject"]))
     assert mail["To"] == "operator@example.org"
     assert "What to do:" in mail.get_body(("html",)).get_content()
+
+
+def test_the_page_of_a_lens_is_for_those_who_may_read_it(observatory):
+    url = f"{observatory.airflow.url}/lcops"
+    token = {"Authorization": observatory.api.headers["Authorization"]}
+    name = "alpha_r_photometry_per_epoch.csv"
+    for dag in ("alpha__nightly", "alpha__season"):
+        page = httpx.get(f"{url}/lens/{dag}/", headers=token, timeout=60)
+        assert page.status_code == 200, page.text
+        assert f'href="files/{name}"' in page.text
+        assert "Frames: 8 used, 0 not" in page.text
+        assert "http://" not in page.text
+        assert "https://" not in page.text
+    table = httpx.get(f"{url}/lens/alpha__season/files/{name}", headers=token)
+    assert table.content == (observatory.config("alpha").workdir / "prepared_roi_cutouts" / name).read_bytes()
+    beta = httpx.get(f"{url}/lens/beta__season/", headers=token, timeout=60).text
+    assert "beta: no frames (night" in beta
+
+    # Nobody else's files, and nothing for strangers, whatever the route.
+    strange = (
+        "files/database.sqlite3",
+        "files/..%2F..%2Fdatabase.sqlite3",
+        "files/beta_r_photometry_per_epoch.csv",
+    )
+    for path in (*(f"alpha__season/{each}" for each in strange), "lcops_arrivals/", "nobody__season/"):
+        assert httpx.get(f"{url}/lens/{path}", headers=token).status_code == 404, path
+    code = "from lightcurver_ops.airflow import pages; print(*(route.path for route in pages.app.routes))"
+    routes = subprocess.run(
+        [sys.executable, "-c", code],
+        env=observatory.airflow.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(routes) >= 2
+    for route in routes:
+        path = route.format(dag_id="alpha__season", name=name)
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
+            assert httpx.request(method, f"{url}{path}").status_code in (401, 405), (method, path)
+    for path in ("/docs", "/openapi.json", "/redoc"):
+        assert httpx.get(f"{url}{path}").status_code in (401, 404)
 
 
 def test_a_killed_scheduler_and_a_killed_task_change_nothing(observatory):
