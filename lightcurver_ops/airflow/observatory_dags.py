@@ -138,7 +138,8 @@ class DecideOperator(ObservatoryOperator):
             raise StageRefused(str(error)) from error
         run = context["dag_run"]
         by = getattr(run, "triggering_user_name", None) or "airflow"
-        wanted = {key: value for key, value in params.items() if key != "lens"}
+        # What the form left empty is as if it were not there.
+        wanted = {key: value for key, value in params.items() if key != "lens" and value is not None}
         (answer,) = self.ask("decide", [str(loaded.path)], reprocessing=wanted, by=by)
         if "error" in answer:
             raise StageRefused(answer["error"]["message"], answer["error"]["class"])
@@ -196,6 +197,7 @@ def arrivals_dag(observatory: Observatory, lenses: list[LensConfig]) -> DAG:
             schedule = AssetOrTimeSchedule(timetable=sweep, assets=any_of)
     with DAG(
         dag_id=ARRIVALS,
+        dag_display_name="Arrivals of raw frames",
         schedule=schedule,
         description="New raw frames start the runs of their lenses and nights",
         doc_md=_ARRIVALS_DOC.format(sweep=watch.sweep, timezone=observatory.config.timezone),
@@ -224,43 +226,55 @@ def arrivals_dag(observatory: Observatory, lenses: list[LensConfig]) -> DAG:
     return dag
 
 
+def _may_be_empty(title: str, kind: str, description: str, **schema: Any) -> Param:
+    """A field of the form; one that could not be empty would mark the whole form as wrong."""
+    return Param(None, title=title, type=["null", kind], description=description, **schema)
+
+
 def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
     """Reducing again, with a form to fill in."""
     params = {
-        "lens": Param(lenses[0], type="string", enum=lenses, description="Which lens."),
+        "lens": Param(
+            lenses[0], title="Lens", type="string", enum=lenses, description="Which lens is reduced again."
+        ),
         "from_stage": Param(
             "psf_modeling",
+            title="From stage",
             type="string",
             enum=list(STAGE_NAMES[1:]),
             description="The first stage that is made again (or completed).",
         ),
         "redo": Param(
             False,
+            title="Make again",
             type="boolean",
             description="On: make everything again from this stage on. Off: only what is missing or out of date.",
         ),
-        "first_night": Param(
-            None, type=["null", "string"], format="date", description="Empty: from the first night."
+        "first_night": _may_be_empty(
+            "First night", "string", "From this night on; empty: from the first.", format="date"
         ),
-        "last_night": Param(
-            None, type=["null", "string"], format="date", description="Empty: to the last night."
+        "last_night": _may_be_empty(
+            "Last night", "string", "To this night; empty: to the last.", format="date"
         ),
-        "exclude_frames": Param(
-            [],
-            type="array",
+        "exclude_frames": _may_be_empty(
+            "Frames to eliminate",
+            "array",
+            "Numbers, names or patterns, one a line.",
             items={"type": "string"},
-            description="Frames to eliminate: numbers, names or patterns, one a line.",
         ),
-        "exclude_stars": Param(
-            [],
-            type="array",
+        "exclude_stars": _may_be_empty(
+            "Stars to exclude",
+            "array",
+            "Reference stars to leave out of the PSF and the normalization: names, one a line.",
             items={"type": "string"},
-            description="Reference stars to leave out of the PSF and the normalization: names, one a line.",
         ),
-        "comment": Param("", type="string", description="Why; needed where frames or stars are excluded."),
+        "comment": _may_be_empty(
+            "Why", "string", "Needed where frames or stars are left out; kept with the decision."
+        ),
     }
     with DAG(
         dag_id=REPROCESS,
+        dag_display_name="Reprocess a lens",
         schedule=None,
         description="Reduce nights of a lens again, without some frames or stars",
         doc_md=_REPROCESS_DOC,
@@ -295,6 +309,7 @@ def summary_dag(observatory: Observatory) -> DAG:
     hour, minute = settings.time.split(":")
     with DAG(
         dag_id=SUMMARY,
+        dag_display_name="Morning summary",
         schedule=CronTriggerTimetable(
             f"{int(minute)} {int(hour)} * * *", timezone=observatory.config.timezone
         ),
