@@ -4,6 +4,7 @@ A watch is polled. It lists again only directories that changed, so that an arch
 `stat` per directory; a file that is rewritten in place, under its own name, waits for the next sweep.
 """
 
+import functools
 import logging
 import os
 import re
@@ -234,12 +235,29 @@ class ObservatoryWatch:
     def poll(self) -> dict[str, int]:
         """As `RawWatch.poll`."""
         if time.monotonic() - self._loaded_at > _RELOAD_S or not self._loaded_at:
-            lenses = [loaded.lens for loaded in load_lenses(self._observatory.lens_files()).lenses]
+            lenses = _lenses_of(self._observatory)
             self._watch.set_lenses(
                 [lens for lens in lenses if self._root in roots_of(lens, self._observatory)]
             )
             self._loaded_at = time.monotonic()
         return self._watch.poll()
+
+
+def _lenses_of(observatory: Observatory) -> list[LensConfig]:
+    """All lenses; loaded again only when a file changed, once for all the watches of a process."""
+    state = []
+    for path in (observatory.path, *observatory.lens_files()):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        state.append((path, status.st_mtime_ns, status.st_size))
+    return _loaded_lenses(tuple(state))
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded_lenses(state: tuple[tuple[Path, int, int], ...]) -> list[LensConfig]:
+    return [loaded.lens for loaded in load_lenses([path for path, *_ in state[1:]]).lenses]
 
 
 def roots_of(config: LensConfig, observatory: Observatory) -> list[str]:

@@ -25,7 +25,7 @@ from tests.seasons import SMALL
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(24 * 3600)]
 
-NIGHTS = int(os.environ.get("LCOPS_BACKFILL_NIGHTS", "5"))
+NIGHTS = int(os.environ.get("LCOPS_BACKFILL_NIGHTS", "3"))
 TIMES = int(os.environ.get("LCOPS_BACKFILL_TIMES", "1"))
 AT_A_TIME = 4
 LENS = "archive"
