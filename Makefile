@@ -7,7 +7,7 @@ PORT ?= 8080
 UV_VERSION := 0.13.9
 PYTEST_ARGS ?= -n auto --dist loadfile
 
-.PHONY: help demo up down test soak test-unit check format lock clean
+.PHONY: help demo up airflow down test soak test-unit check format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ demo: $(VENV)/.runtime ## Simulate two lenses, reduce them by hand and with Airf
 
 up: $(VENV)/.runtime ## Start a complete local Airflow with the two simulated lenses
 	$(BIN)/python -m lightcurver_ops.demo up $(DEMO) $(PORT)
+
+airflow: $(VENV)/.runtime ## A command of that Airflow: make airflow ARGS="dags list"
+	@$(BIN)/python -m lightcurver_ops.demo airflow $(DEMO) $(PORT) $(ARGS)
 
 down: $(VENV)/.runtime ## Stop it
 	$(BIN)/python -m lightcurver_ops.demo down $(DEMO)

@@ -1,12 +1,13 @@
 """`make demo`, `make up`, `make down`: simulated lenses through the command line and through Airflow.
 
-python -m lightcurver_ops.demo run|up|down DIRECTORY [PORT]
+python -m lightcurver_ops.demo run|up|down|airflow DIRECTORY [PORT [ARGUMENTS OF AIRFLOW]]
 """
 
 import shutil
 import socket
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import yaml
 from lightcurver_ops.airflow.local import LocalAirflow, wait_for
 from lightcurver_ops.cli.common import shown_progress
 from lightcurver_ops.config import load_lens
-from lightcurver_ops.errors import LightcurverError, TemporaryFailure
+from lightcurver_ops.errors import ConfigurationError, LightcurverError, TemporaryFailure
 from lightcurver_ops.stages.base import Lens, RunOptions
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 from lightcurver_ops.stages.pipeline import StageResult, run_pipeline
@@ -36,6 +37,10 @@ def demo(directory: Path) -> None:
     A directory that holds an earlier demonstration is completed, not made again.
     """
     started = time.monotonic()
+    if local_airflow(directory, 0).running():
+        raise ConfigurationError(
+            f"the Airflow of {directory} is up, and can have one master only: make down first"
+        )
     by_hand = reduce_by_hand(directory)
     print(
         "\nNow the same nights through Airflow: scheduler, DAG processor, triggerer and API server ...",
@@ -107,12 +112,13 @@ def wait_until_reduced(airflow: LocalAirflow, expected: dict[str, Lens]) -> None
     """
     api = airflow.api()
     told: set[str] = set()
+    begin = datetime.now(UTC) - timedelta(minutes=5)
 
     def finished() -> bool:
         runs = api.get("/dags/~/dagRuns", params={"limit": 500, "order_by": "run_after"}).json()["dag_runs"]
         for run in runs:
             name = f"{run['dag_id']} {run['dag_run_id']}"
-            if run["state"] == "failed":
+            if run["state"] == "failed" and datetime.fromisoformat(run["queued_at"]) > begin:
                 raise TemporaryFailure(f"{name} failed; its log is in {airflow.home / 'logs'}")
             if (
                 run["state"] == "success"
@@ -167,7 +173,7 @@ def up(directory: Path, port: int) -> None:
 
     airflow = local_airflow(directory, port)
     if airflow.running():
-        print(f"Airflow is already up: {airflow.url}  (make down stops it)")
+        print(f"Airflow is already up: {', '.join(airflow.running())}; make down stops it")
         return
     print(f"Simulating two lenses in {directory} ...", flush=True)
     simulate_observatory(directory, settings=_SETTINGS)
@@ -184,7 +190,8 @@ def up(directory: Path, port: int) -> None:
         f"    user admin, password {airflow.password()}\n\n"
         "The raw frames of two lenses are there: their nights start by themselves, then their seasons. In some\n"
         f"minutes the light curves are in {directory / 'work'}.\n"
-        f"Logs: {airflow.home / 'logs'}.  Stop with: make down"
+        f"Logs: {airflow.home / 'logs'}.  Stop with: make down\n"
+        "Commands of this Airflow: make airflow ARGS='dags list'"
     )
 
 
@@ -216,6 +223,8 @@ def main(arguments: list[str]) -> int:
             demo(directory)
         elif action == "up":
             up(directory, int(arguments[2]))
+        elif action == "airflow":
+            print(local_airflow(directory, int(arguments[2])).airflow(*arguments[3:]))
         else:
             down(directory)
     except LightcurverError as error:

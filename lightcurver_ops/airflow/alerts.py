@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,9 +11,10 @@ from asgiref.sync import sync_to_async
 
 from lightcurver_ops.airflow.channels import deliver
 from lightcurver_ops.airflow.child import StageRefused
-from lightcurver_ops.airflow.connection import bookkeeping_url
+from lightcurver_ops.airflow.connection import task_url
 from lightcurver_ops.bookkeeping import alerts as alert_rows
 from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config import load_lens, load_observatory
 from lightcurver_ops.operations import events
 from lightcurver_ops.operations.events import Event
@@ -22,6 +24,10 @@ from lightcurver_ops.stages.initialize_database import ensure_initialized
 
 log = logging.getLogger(__name__)
 
+_ENDED = (
+    "A task of this run ended without a word: it was killed (out of memory, a restart of the machine, a lost worker) "
+    "or took longer than it may ({reason})."
+)
 _KINDS = {"QualityGate": events.QUALITY_GATE, "ConfigurationError": events.CONFIGURATION}
 
 
@@ -51,7 +57,9 @@ class LensAlerts:
             Event(
                 kind=kind,
                 observatory="",
-                what=str(error) or type(error).__name__,
+                what=_ENDED.format(reason="the worker was lost")
+                if error is None
+                else str(error) or type(error).__name__,
                 key=f"{_run_key(context)}{ti.task_id}",
                 lens=self.lens,
                 night=_night(context, self.timezone),
@@ -80,8 +88,7 @@ class LensAlerts:
             Event(
                 kind=events.STAGE_FAILED,
                 observatory="",
-                what="A task of this run ended without a word: it was killed (out of memory, a restart of the machine, "
-                f"a lost worker), or took longer than it may ({context.get('reason') or 'no reason given'}).",
+                what=_ENDED.format(reason=context.get("reason") or "no reason given"),
                 key=f"{prefix}*",
                 lens=self.lens,
                 night=_night(context, self.timezone),
@@ -129,7 +136,7 @@ class LensAlerts:
                     claimed = alert_rows.claim(
                         engine, self.lens, event.key[:300], event.kind, event.subject, event.text()
                     )
-                    if claimed is None:
+                    if claimed is None or self._was_said(engine, event, claimed):
                         return
                 except Exception as error:
                     # Rather twice than never: the bookkeeping itself may be what fails.
@@ -142,15 +149,57 @@ class LensAlerts:
         except Exception:
             log.exception("%s: an alert could not be raised", self.lens)
 
+    def _was_said(self, engine: sa.Engine, event: Event, claimed: int) -> bool:
+        """Whether this very finding about an unchanged configuration was sent before: every night would repeat it."""
+        if event.kind != events.CONFIGURATION:
+            return False
+        finding = hash_of(event.stage, event.what, hash_of_file(Path(self.lens_file)))
+        key = f"configuration/{finding}"
+        if alert_rows.claim(engine, self.lens, key, event.kind, event.subject, event.text()) is not None:
+            return False
+        with writing(engine) as connection:
+            alert_rows.save_delivery(connection, claimed, json.dumps({"not sent": f"said before: {key}"}))
+        return True
+
     def _engine(self) -> sa.Engine | None:
         try:
             config = load_lens(self.lens_file)
-            lens = Lens(config.with_settings(database=config.database or bookkeeping_url()))
+            settings = load_observatory(self.observatory).airflow
+            lens = Lens(config.with_settings(database=config.database or task_url(settings)))
             ensure_initialized(lens)
             return lens.engine
         except Exception as error:
             log.error("%s: the bookkeeping cannot be opened for an alert: %s", self.lens, error)
             return None
+
+
+@dataclass(frozen=True)
+class ObservatoryAlerts:
+    """The callback of the DAGs of an observatory: one message per run that failed.
+
+    Args:
+        observatory: path of the observatory's file.
+    """
+
+    observatory: str
+
+    def run_failed(self, context: Any) -> None:
+        """A run failed: in the DAG processor, once."""
+        try:
+            observatory = load_observatory(self.observatory)
+            dag_id, run_id = context["dag"].dag_id, context["run_id"]
+            event = Event(
+                kind=events.STAGE_FAILED,
+                observatory=observatory.name,
+                what=f"The run {run_id} of {dag_id} failed ({context.get('reason') or 'no reason given'}).",
+                key=f"{dag_id}/{run_id}",
+                lens=dag_id,
+                link=_run_link(dag_id, run_id),
+            )
+            log.warning("alert: %s", event.subject)
+            deliver(event, observatory.alerts)
+        except Exception:
+            log.exception("an alert could not be raised")
 
 
 def raise_no_frames(operator: Any, context: Any, answer: dict[str, Any]) -> None:

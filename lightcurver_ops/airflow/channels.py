@@ -11,16 +11,17 @@ from lightcurver_ops.operations.events import Event
 
 log = logging.getLogger(__name__)
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 DELIVERED = "delivered"
 
 
 def deliver(event: Event, alerts: Alerts) -> dict[str, str]:
     """Send an event through every channel of the configuration; channel: `delivered`, or why not."""
+    # A task that has failed has 20 s left for its callbacks: the mail server, which may take longer, comes last.
     channels: dict[str, tuple[Any, Callable[[Event, Any], None]]] = {
-        "email": (alerts.email, send_email),
         "slack": (alerts.slack, post_to_slack),
         "webhook": (alerts.webhook, post_event),
+        "email": (alerts.email, send_email),
     }
     outcome = {}
     for name, (settings, send) in channels.items():

@@ -61,7 +61,7 @@ class Child:
                 raise StageFailed(_why_it_died(status))
             content = json.loads(answer.read_text())
         if error := content.get("error"):
-            raise _as_airflow(error)
+            raise as_airflow(error)
         return content
 
     def _run(self, request: dict[str, Any]) -> int:
@@ -117,7 +117,8 @@ def _why_it_died(status: int) -> str:
     )
 
 
-def _as_airflow(error: dict[str, Any]) -> AirflowException:
+def as_airflow(error: dict[str, Any]) -> AirflowException:
+    """What Airflow makes of an error in a worker's answer: its class decides."""
     if error["class"] == "NothingToDo":
         return AirflowSkipException(error["message"])
     if error["class"] == "TemporaryFailure":

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from lightcurver_ops.config import ObservatoryConfig
+from lightcurver_ops.errors import ConfigurationError
 
 POOL_DESCRIPTIONS = {
     "gpu": "PSFs, star photometry, models: one slot per device",
@@ -37,11 +38,16 @@ def write_dag_files(source: Path, target: Path, n_lenses: int) -> list[Path]:
     """Copy the DAG files into a DAGs folder: as they are, or, for many lenses, in parts of about 50 lenses each.
 
     One file with a thousand lenses is near the time that Airflow allows for a file; one file per lens keeps its
-    processor busy all the time. Parts of an earlier call are removed.
+    processor busy all the time. Files are replaced whole; parts of an earlier call go last.
+
+    Raises:
+        ConfigurationError: both folders are the same.
     """
     target.mkdir(parents=True, exist_ok=True)
-    for old in target.glob("lightcurver_ops_*.py"):
-        old.unlink()
+    if target.samefile(source):
+        raise ConfigurationError(
+            f"{target} is the folder of the DAG files themselves: name Airflow's DAGs folder"
+        )
     written = []
     parts = max(1, -(-n_lenses // LENSES_PER_FILE))
     for file in sorted(source.glob("lightcurver_ops_*.py")):
@@ -49,8 +55,11 @@ def write_dag_files(source: Path, target: Path, n_lenses: int) -> list[Path]:
         if file.stem == _DAG_FILE and parts > 1:
             names = [f"{_DAG_FILE}_{number:02d}_of_{parts:02d}.py" for number in range(1, parts + 1)]
         for name in names:
-            shutil.copyfile(file, target / name)
-            written.append(target / name)
+            temporary = target / f".{name}.part"
+            shutil.copyfile(file, temporary)
+            written.append(temporary.replace(target / name))
+    for old in set(target.glob("lightcurver_ops_*.py")) - set(written):
+        old.unlink()
     return written
 
 
@@ -97,4 +106,6 @@ def settings(
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        # What a task did, in its log, without the chatter of the components.
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "lightcurver_ops=INFO airflow.task=INFO task=INFO",
     }

@@ -210,8 +210,7 @@ class LensDags:
         return {
             "lens": self.loaded.lens.name,
             "lens_file": str(self.loaded.path),
-            "processes": settings.processes_per_task,
-            "require_connection": settings.require_connection,
+            "settings": settings,
             "priority_weight": priority,
             "weight_rule": "absolute",
             "retries": settings.retries,

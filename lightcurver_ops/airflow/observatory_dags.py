@@ -15,9 +15,10 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowSkipException
 
+from lightcurver_ops.airflow.alerts import ObservatoryAlerts
 from lightcurver_ops.airflow.channels import deliver
-from lightcurver_ops.airflow.child import Child, StageRefused
-from lightcurver_ops.airflow.connection import bookkeeping_url
+from lightcurver_ops.airflow.child import Child, StageRefused, as_airflow
+from lightcurver_ops.airflow.connection import task_url
 from lightcurver_ops.airflow.docs import TASK_DOCS
 from lightcurver_ops.airflow.lens_dags import START, nightly_id, season_id
 from lightcurver_ops.airflow.triggers import RawFramesTrigger
@@ -31,6 +32,10 @@ from lightcurver_ops.stages.pipeline import STAGE_NAMES
 ARRIVALS = "lcops_arrivals"
 REPROCESS = "lens_reprocess"
 SUMMARY = "lcops_morning_summary"
+# Airflow maps at most 1024 tasks (core.max_map_length).
+MOST_STARTS = 500
+# Of the runs that a lens may have at a time (nightly DAG, max_active_runs), for nights that are not an archive.
+_KEPT_FOR_TONIGHT = 16
 _LATE_DAYS = 30  # frames of older nights are an archive that was put here, not a slow transfer
 
 
@@ -48,7 +53,8 @@ class ObservatoryOperator(BaseOperator):
     def ask(self, action: str, files: list[str], **request: Any) -> list[dict[str, Any]]:
         """Have the worker do something for each of these lens files; errors are part of the answers."""
         child = self._child = Child()
-        common = {"action": action, "configs": files, "database": bookkeeping_url(), "processes": 1}
+        settings = open_observatory(self.observatory).config
+        common = {"action": action, "configs": files, "database": task_url(settings.airflow), "processes": 1}
         return child.ask({**common, **request})["lenses"]
 
     def on_kill(self) -> None:
@@ -75,29 +81,38 @@ class FindWaitingNightsOperator(ObservatoryOperator):
             if "error" in answer:
                 self.log.error("%s: %s", path, answer["error"]["message"])
                 continue
-            new = self._starts(context["ti"], nightly_id(lens.name), answer["nights"], sweep=not named)
+            most = max(1, observatory.config.airflow.max_active_runs - _KEPT_FOR_TONIGHT)
+            new = self._starts(context["ti"], nightly_id(lens.name), answer["nights"], not named, most)
             for start in new:
                 self.log.info("%s: night %s waits", lens.name, start["conf"]["night"])
             starts += new
         if not starts:
             raise AirflowSkipException("no night waits")
-        return starts
+        if len(starts) > MOST_STARTS:
+            self.log.warning("%d nights wait: %d of them now, the others later", len(starts), MOST_STARTS)
+        return starts[:MOST_STARTS]
 
     @staticmethod
-    def _starts(ti: Any, dag_id: str, nights: dict[str, str | None], *, sweep: bool) -> list[dict[str, Any]]:
-        """What starts the nights that wait.
+    def _starts(
+        ti: Any, dag_id: str, nights: dict[str, str | None], sweep: bool, most: int
+    ) -> list[dict[str, Any]]:
+        """What starts the nights that wait, the newest first.
 
         The same arrivals start one run. What such a run left undone, and what a changed configuration put out of date,
-        is for a sweep, once no night of the lens is at work.
+        is for a sweep, once no night of the lens is at work. Nights that stand back behind tonight's take no more than
+        `most` of the lens's runs: those left over are for the next look.
         """
-        starts = []
-        idle = sweep and ti.get_dr_count(dag_id=dag_id, states=["queued", "running"]) == 0
-        for night, noticed in nights.items():
-            run_id = f"{_kind(night)}__{night}__{noticed}"
-            if noticed is not None and ti.get_dr_count(dag_id=dag_id, run_ids=[run_id]) == 0:
+        starts: list[dict[str, Any]] = []
+        active = ti.get_dr_count(dag_id=dag_id, states=["queued", "running"])
+        for night, noticed in sorted(nights.items(), reverse=True):
+            kind = _kind(night)
+            run_id = f"{kind}__{night}__{noticed}"
+            if noticed is None or ti.get_dr_count(dag_id=dag_id, run_ids=[run_id]) > 0:
+                if not sweep or active:
+                    continue
+                kind, run_id = "reprocess", f"reprocess__{night}__{_stamp()}"
+            if kind == "late" or active + len(starts) < most:
                 starts.append(_start(dag_id, run_id, night))
-            elif idle:
-                starts.append(_start(dag_id, f"reprocess__{night}__{_stamp()}", night))
         return starts
 
 
@@ -140,15 +155,21 @@ class DecideOperator(ObservatoryOperator):
         by = getattr(run, "triggering_user_name", None) or "airflow"
         # What the form left empty is as if it were not there.
         wanted = {key: value for key, value in params.items() if key != "lens" and value is not None}
-        (answer,) = self.ask("decide", [str(loaded.path)], reprocessing=wanted, by=by)
+        watch = open_observatory(self.observatory).config.watch.model_dump(mode="json")
+        (answer,) = self.ask("decide", [str(loaded.path)], reprocessing=wanted, by=by, watch=watch)
         if "error" in answer:
-            raise StageRefused(answer["error"]["message"], answer["error"]["class"])
+            raise as_airflow(answer["error"])
         nights = answer["nights"]
         stamp = _stamp()
         self.log.info("%s: %d nights, from %s on", loaded.lens.name, len(nights), wanted["from_stage"])
         starts = [
             _start(nightly_id(loaded.lens.name), f"reprocess__{night}__{stamp}", night) for night in nights
         ]
+        if len(starts) > MOST_STARTS:
+            raise StageRefused(
+                f"{len(starts)} nights are more than one run can start ({MOST_STARTS}): the decisions are entered; "
+                "trigger again for ranges of nights (first_night, last_night), without making again what was done"
+            )
         # Where no night changes anything that it hands on, nobody else would start the season.
         return [*starts, _start(season_id(loaded.lens.name), f"reprocess__{stamp}", None)]
 
@@ -202,7 +223,7 @@ def arrivals_dag(observatory: Observatory, lenses: list[LensConfig]) -> DAG:
         description="New raw frames start the runs of their lenses and nights",
         doc_md=_ARRIVALS_DOC.format(sweep=watch.sweep, timezone=observatory.config.timezone),
         max_active_runs=1,
-        **_common("arrivals"),
+        **_common("arrivals", observatory),
     ) as dag:
         find = FindWaitingNightsOperator(
             task_id="find_waiting_nights",
@@ -214,6 +235,7 @@ def arrivals_dag(observatory: Observatory, lenses: list[LensConfig]) -> DAG:
         )
         start = TriggerDagRunOperator.partial(
             task_id="start_nights",
+            **_retries(observatory),
             task_display_name=TASK_DOCS["start_nights"].title,
             logical_date=None,
             skip_when_already_exists=True,
@@ -279,7 +301,7 @@ def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
         description="Reduce nights of a lens again, without some frames or stars",
         doc_md=_REPROCESS_DOC,
         params=params,
-        **_common("reprocess"),
+        **_common("reprocess", observatory),
     ) as dag:
         decide = DecideOperator(
             task_id="decide",
@@ -291,6 +313,7 @@ def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
         )
         start = TriggerDagRunOperator.partial(
             task_id="start_runs",
+            **_retries(observatory),
             task_display_name=TASK_DOCS["start_runs"].title,
             priority_weight=_PRIORITY,
             weight_rule="absolute",
@@ -315,7 +338,7 @@ def summary_dag(observatory: Observatory) -> DAG:
         ),
         description="What the night brought, sent to the channels of the observatory's file",
         doc_md=_SUMMARY_DOC.format(sigma=settings.sigma),
-        **_common("summary"),
+        **_common("summary", observatory),
     ) as dag:
         MorningSummaryOperator(
             task_id="send_summary",
@@ -331,6 +354,17 @@ def summary_dag(observatory: Observatory) -> DAG:
 _PRIORITY = 300  # what starts nights comes before the nights
 
 
+def _retries(observatory: Observatory) -> dict[str, Any]:
+    """Also for the start of a run: the DAG of a new lens may not be known yet."""
+    settings = observatory.config.airflow
+    return {
+        "retries": max(3, settings.retries),
+        "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(hours=1),
+    }
+
+
 def _task(observatory: Observatory) -> dict[str, Any]:
     settings = observatory.config.airflow
     return {
@@ -342,9 +376,10 @@ def _task(observatory: Observatory) -> dict[str, Any]:
     }
 
 
-def _common(kind: str) -> dict[str, Any]:
+def _common(kind: str, observatory: Observatory) -> dict[str, Any]:
     return {
         "tags": ["lcops", kind],
+        "on_failure_callback": ObservatoryAlerts(str(observatory.path)).run_failed,
         "start_date": START,
         "catchup": False,
         "default_args": {"owner": "lightcurver-ops"},

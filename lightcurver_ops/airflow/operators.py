@@ -1,13 +1,14 @@
 """The tasks: each asks a fresh interpreter to do a stage, or to look what there is to do."""
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from lightcurver_ops.airflow.child import Child, StageFailed, StageRefused
-from lightcurver_ops.airflow.connection import CONNECTION_ID, bookkeeping_url
+from lightcurver_ops.airflow.connection import task_url
+from lightcurver_ops.config.observatory import Orchestration
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.nights import night_at, parse_night
 
@@ -20,42 +21,23 @@ class LensOperator(BaseOperator):
     Args:
         lens: its name.
         lens_file: its YAML file.
-        processes: parallel processes within the task.
-        require_connection: the bookkeeping must be that of the Airflow connection.
+        settings: how the observatory runs its tasks.
     """
 
-    def __init__(
-        self,
-        *,
-        lens: str,
-        lens_file: str,
-        processes: int = 1,
-        require_connection: bool = False,
-        **kwargs: Any,
-    ):
+    def __init__(self, *, lens: str, lens_file: str, settings: Orchestration, **kwargs: Any):
         super().__init__(**kwargs)
         self.lens = lens
         self.lens_file = lens_file
-        self.processes = processes
-        self.require_connection = require_connection
+        self.settings = settings
 
     def ask(self, action: str, **request: Any) -> dict[str, Any]:
         """Have the worker do something; errors as `Child.ask`."""
         child = self._child = Child()
-        try:
-            database = bookkeeping_url()
-        except ConfigurationError as error:
-            raise StageRefused(str(error)) from error
-        if database is None and self.require_connection:
-            # A short failure of Airflow's API looks the same as a missing connection: the embedded file would be wrong.
-            raise StageFailed(
-                f"there is no Airflow connection {CONNECTION_ID}, and the observatory's file says that there must be "
-                "(airflow.require_connection): create it, or say false"
-            )
+        database = task_url(self.settings)
         common = {
             "lens": self.lens,
             "config": self.lens_file,
-            "processes": self.processes,
+            "processes": self.settings.processes_per_task,
             "database": database,
         }
         return child.ask({"action": action, **common, **request})
@@ -141,8 +123,7 @@ class LookForFramesOperator(LensOperator):
         if not answer["waits"]:
             what = "all is up to date" if answer["frames"] else "it has no frame"
             self.log.info("%s: night %s: %s; the rest of this run is skipped", self.lens, night, what)
-            ti.xcom_push(key="return_value", value=[])
-            raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids(upstream=False)))
+            skip_the_rest(self, context)
         self.log.info(
             "%s: night %s: %d frames, %d tasks", self.lens, night, answer["frames"], len(answer["chunks"])
         )
@@ -192,7 +173,25 @@ class WaitForNightsOperator(LensOperator):
             )
         if not self.ask("look_at_season", first=self.first)["waits"]:
             self.log.info("%s: the light curve is up to date; the rest of this run is skipped", self.lens)
-            raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids(upstream=False)))
+            skip_the_rest(self, context)
+
+
+def skip_the_rest(task: BaseOperator, context: Any) -> NoReturn:
+    """End this task well and skip all that come after it.
+
+    In a run that is done again, a mapped task has the instances of the last time, and each is to be named.
+
+    Raises:
+        DownstreamTasksSkipped: always; this is how Airflow is told.
+    """
+    ti = context["ti"]
+    rest: list[str | tuple[str, int]] = []
+    for task_id in sorted(task.get_flat_relative_ids(upstream=False)):
+        rest.append(task_id)
+        if task.dag.get_task(task_id).is_mapped:
+            count = ti.get_ti_count(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
+            rest += [(task_id, index) for index in range(count)]
+    raise DownstreamTasksSkipped(tasks=rest)
 
 
 def night_of_run(context: Any, timezone: str) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 from lightcurver_ops.airflow.operators import LensOperator, night_of_run
 from lightcurver_ops.operations.nights import night_interval
 
+_LOOK_AGAIN = timedelta(minutes=10)
+
 
 class WaitForFramesSensor(LensOperator):
     """Defers until the night has a frame, at most some hours beyond its end; then the run goes on in any case.
@@ -36,5 +38,7 @@ class WaitForFramesSensor(LensOperator):
         if datetime.now(UTC) >= until:
             self.log.info("%s: no frame of the night %s has come; the run goes on without", self.lens, night)
             return
-        trigger = NightFramesTrigger(self.observatory, self.lens_file, until.isoformat())
+        # Somebody else may enter the night's frames before this trigger sees them: look again now and then.
+        soon = min(until, datetime.now(UTC) + _LOOK_AGAIN)
+        trigger = NightFramesTrigger(self.observatory, self.lens_file, soon.isoformat())
         self.defer(trigger=trigger, method_name="execute")

@@ -11,7 +11,7 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from lightcurver_ops.airflow.connection import bookkeeping_url
+from lightcurver_ops.airflow.connection import task_url
 from lightcurver_ops.config import load_lens
 from lightcurver_ops.operations.observatory import open_observatory
 from lightcurver_ops.operations.watching import ObservatoryWatch, RawWatch, roots_of
@@ -71,7 +71,7 @@ class NightFramesTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         observatory = open_observatory(self.observatory)
         lens, settings = load_lens(self.lens_file), observatory.config.watch
-        database = await sync_to_async(bookkeeping_url)()
+        database = await sync_to_async(task_url)(observatory.config.airflow)
         watches = [RawWatch(root, [lens], settings, database) for root in roots_of(lens, observatory)]
         end = datetime.fromisoformat(self.until).timestamp()
         while time.time() < end:
@@ -117,7 +117,9 @@ class RawFramesTrigger(BaseEventTrigger):
     async def _watch(self) -> AsyncIterator[TriggerEvent]:
         observatory = open_observatory(self.observatory)
         settings = observatory.config.watch
-        watch = ObservatoryWatch(observatory, self.root, await sync_to_async(bookkeeping_url)())
+        watch = ObservatoryWatch(
+            observatory, self.root, await sync_to_async(task_url)(observatory.config.airflow)
+        )
         gathered: Counter[str] = Counter()
         first = last = 0.0
         while True:

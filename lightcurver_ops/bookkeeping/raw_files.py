@@ -19,7 +19,7 @@ def save_raw_files(connection: sa.Connection, rows: list[dict[str, Any]]) -> Non
 
     Two tasks may notice the same file at the same time: the first one's row stays, with its time.
     """
-    upsert(connection, raw_files, rows, ["lens", "path"], where_other=("size", "modified"))
+    upsert(connection, raw_files, rows, ["lens", "path"], where_other=("size", "modified", "read_as"))
 
 
 def raw_files_of_night(connection: sa.Connection, lens: str, night: str) -> list[sa.Row]:

@@ -391,6 +391,9 @@ raw_files = Table(
         "night", String(10), comment="date on which the observing night began, noon to noon at the telescope"
     ),
     Column("problem", Text, comment="why its night is not known"),
+    Column(
+        "read_as", String(64), nullable=False, comment="hash of the keys by which header and night were read"
+    ),
     Column("noticed_at", DateTime(timezone=True), nullable=False, comment="UTC, when this state was noticed"),
     UniqueConstraint("lens", "path"),
     comment="raw files that were noticed, and their observing nights",

@@ -132,8 +132,9 @@ class Orchestration(Section):
 
     require_connection: bool = False
     """true: the bookkeeping is that of the Airflow connection lightcurver_db, and no lens falls back to a file."""
-    max_active_runs: int = Field(default=4, ge=1)
-    """Nights of one lens at a time."""
+    max_active_runs: int = Field(default=128, ge=1)
+    """Runs of one lens's nights at a time, those that wait for slots included: what runs side by side is for the pools.
+    An archive takes at most all but 16 of them, so that it never keeps tonight from starting."""
     processes_per_task: int = Field(default=1, ge=1)
     """Parallel processes within a task, beside `frames_per_task`."""
     retries: int = Field(default=3, ge=0)

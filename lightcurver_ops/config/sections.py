@@ -323,8 +323,9 @@ class Operations(Section):
     """More tags by which its DAGs are found."""
     frames_per_task: int = Field(default=20, ge=1)
     """Frames in one task of the stages that work frame by frame."""
-    wait_for_frames_hours: Annotated[float, Field(ge=0)] = 0.0
-    """How long the run of a night waits for its first frame to arrive; 0: it takes what is there."""
+    wait_for_frames_hours: Annotated[float, Field(ge=0, le=20)] = 0.0
+    """How long the run of a night waits for its first frame to arrive; 0: it takes what is there. The season waits with
+    it."""
     alert_after_nights_without_frames: int | None = Field(default=3, ge=1)
     """Nights without a frame before an alert is raised, once; null: never."""
     season_overdue_hours: Positive | None = 12.0

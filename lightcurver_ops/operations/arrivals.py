@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from lightcurver_ops.bookkeeping import frames, ledger
 from lightcurver_ops.bookkeeping import raw_files as raw_rows
 from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.operations.nights import night_at, night_of_mjd, timezone_name
@@ -60,13 +61,13 @@ def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> N
     ]
     with reading(lens.engine) as connection:
         known = raw_rows.known_raw_files(connection, lens.name)
-    changed = [raw for raw in listed if not _is_known(raw, known.get(raw.path))]
+    read_as = _reading_hash(lens)
+    changed = [raw for raw in listed if not _is_known(raw, known.get(raw.path), read_as)]
     complete = [raw for raw in changed if is_complete(raw, watch, time.time() if now is None else now)]
-    noticed_at = ledger.now()
+    complete = _at_rest(complete, watch)
+    common = {"noticed_at": ledger.now(), "read_as": read_as}
     with ThreadPoolExecutor(_READERS) as readers:
-        rows = [
-            row | {"noticed_at": noticed_at} for row in readers.map(lambda raw: _row(lens, raw), complete)
-        ]
+        rows = [row | common for row in readers.map(lambda raw: _row(lens, raw), complete)]
     if rows:
         with writing(lens.engine) as connection:
             raw_rows.save_raw_files(connection, rows)
@@ -74,8 +75,34 @@ def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> N
     return Noticed(len(listed), len(rows), len(changed) - len(complete), unplaced)
 
 
-def _is_known(raw: RawFile, row: sa.Row | None) -> bool:
-    return row is not None and (row.size, row.modified) == (raw.size, raw.modified)
+def _reading_hash(lens: Lens) -> str:
+    """Of what decides the night of a raw file beside the file itself: corrected keys are read anew."""
+    raw = lens.config.raw
+    parser = hash_of_file(raw.header_parser) if raw.header_parser else None
+    keys = [lens.config.value(key) for key in ("raw.header", "raw.hdus_header")]
+    return hash_of(*keys, parser, timezone_name(lens.config))
+
+
+def _is_known(raw: RawFile, row: sa.Row | None, read_as: str) -> bool:
+    return row is not None and (row.size, row.modified, row.read_as) == (raw.size, raw.modified, read_as)
+
+
+def _at_rest(files: list[RawFile], watch: Watch) -> list[RawFile]:
+    """Of local files that look settled, those that do not grow before our eyes: clocks of file servers differ."""
+    local = [raw for raw in files if "://" not in raw.path]
+    if not local or watch.marker_suffix is not None or not watch.settle_seconds:
+        return files
+    time.sleep(min(1.0, watch.settle_seconds))
+    moving = set()
+    for raw in local:
+        try:
+            status = Path(raw.path).stat()
+        except OSError:
+            moving.add(raw.path)
+            continue
+        if (status.st_size, str(status.st_mtime_ns)) != (raw.size, raw.modified):
+            moving.add(raw.path)
+    return [raw for raw in files if raw.path not in moving]
 
 
 def is_marker(path: str, watch: Watch) -> bool:

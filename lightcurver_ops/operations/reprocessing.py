@@ -31,8 +31,14 @@ class Reprocessing:
     comment: str = ""
 
 
-def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str) -> list[str]:
+def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str, watch: Watch | None = None) -> list[str]:
     """Enter the decisions, forget the products that are to be made again; returns the nights concerned.
+
+    Args:
+        lens: which.
+        wanted: what the user asks for.
+        by: who.
+        watch: when a raw file is complete; default: as an observatory has it that says nothing.
 
     Raises:
         ConfigurationError: no such stage, frame, star or night, or a decision without a comment.
@@ -47,7 +53,7 @@ def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str) -> list[str]
         raise ConfigurationError(
             "comment: say why frames or stars are excluded; the reason is kept with the decision"
         )
-    notice_raw_files(lens, Watch())  # frames that `lcops run` imported have no night yet
+    notice_raw_files(lens, watch or Watch())  # frames that `lcops run` imported have no night yet
     with reading(lens.engine) as connection:
         raw = raw_rows.known_raw_files(connection, lens.name)
         every = frames.all_frames(connection, lens.name)

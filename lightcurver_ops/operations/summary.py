@@ -1,5 +1,6 @@
 """The morning summary: what the last night brought, lens by lens, and all of them in one message."""
 
+import json
 import math
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lightcurver_ops.bookkeeping import alerts as alert_rows
 from lightcurver_ops.bookkeeping import ledger, photometry
 from lightcurver_ops.bookkeeping import raw_files as raw_rows
 from lightcurver_ops.bookkeeping.engine import reading
@@ -31,7 +33,8 @@ def summarize(lens: Lens, sigma: float, now: datetime | None = None) -> dict[str
 
     Returns:
         lens, night; frames `in`, `used`, and `rejected` {reason: number}, of that night and of files that came since
-        yesterday; `failures` {stage: message} that are not over; `moved`: sentences about images that changed.
+        yesterday; `failures` {stage: message} that are not over; `alerts`: those of the last day;
+        `moved`: sentences about images that changed.
     """
     now = now or datetime.now(UTC)
     night = (night_at(now + _MORNING, timezone_name(lens.config)) - _DAY).isoformat()
@@ -43,6 +46,9 @@ def summarize(lens: Lens, sigma: float, now: datetime | None = None) -> dict[str
         reasons = _reasons(connection, lens)
         moved = _moved(connection, lens, sigma, now - _DAY)
         failures = _failures(connection, lens.name)
+        alerts = [
+            row for row in alert_rows.alerts_of(connection, lens.name) if _utc(row.raised_at) > now - _DAY
+        ]
     rejected = Counter(
         reason for path in paths if (reason := reasons.get(path, "not processed yet")) is not None
     )
@@ -54,7 +60,16 @@ def summarize(lens: Lens, sigma: float, now: datetime | None = None) -> dict[str
         "rejected": dict(rejected.most_common()),
         "failures": failures,
         "moved": moved,
+        "alerts": [row.subject + ("" if _was_delivered(row) else " (NOT DELIVERED)") for row in alerts],
     }
+
+
+def _was_delivered(alert: sa.Row) -> bool:
+    """Whether a channel took it, or none is there to take it."""
+    if alert.delivery is None:  # whoever raised it was killed before it could send it
+        return False
+    outcome = json.loads(alert.delivery)
+    return not outcome or "not sent" in outcome or "delivered" in outcome.values()
 
 
 def _utc(moment: datetime) -> datetime:
@@ -145,6 +160,7 @@ def compose(lenses: list[dict[str, Any]], broken: list[str]) -> str:
         )
         lines += [f"    rejected {count} x {reason}" for reason, count in one["rejected"].items()]
         lines += [f"    FAILED {stage}: {message}" for stage, message in one["failures"].items()]
+        lines += [f"    ALERT {subject}" for subject in one.get("alerts", ())]
         lines += [f"    MOVED {sentence}" for sentence in one["moved"]]
     if broken:
         lines += ["", "Lens files that cannot be used:", *broken]

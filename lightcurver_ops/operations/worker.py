@@ -123,7 +123,8 @@ def decide(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     from lightcurver_ops.operations.reprocessing import Reprocessing, prepare_reprocessing
 
     wanted = Reprocessing(**request["reprocessing"])
-    return {"nights": prepare_reprocessing(lens, wanted, request["by"])}
+    watch = Watch.model_validate(request["watch"]) if "watch" in request else None
+    return {"nights": prepare_reprocessing(lens, wanted, request["by"], watch)}
 
 
 ACTIONS: dict[str, Callable[[Lens, dict[str, Any]], dict[str, Any]]] = {

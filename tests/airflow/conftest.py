@@ -104,7 +104,7 @@ def observatory(tmp_path) -> SmallObservatory:
                 "name": "test-observatory",
                 "timezone": "Europe/Zurich",
                 "airflow": {
-                    "max_active_runs": 3,
+                    "max_active_runs": 40,
                     "processes_per_task": 2,
                     "retries": 5,
                     "retry_delay_seconds": 7.0,
@@ -208,12 +208,16 @@ def context_of() -> Callable[..., Any]:
 
         xcoms: dict[tuple[str, str], Any] = {}  # noqa: RUF012 - pydantic copies defaults
         runs: set[tuple[str, str, str]] = set()  # noqa: RUF012
+        instances: int = 1  # of every mapped task of this run
 
         def xcom_pull(self, task_ids=None, key="return_value", **_):
             return self.xcoms.get((task_ids or self.task_id, key))
 
         def xcom_push(self, key, value):
             self.xcoms[self.task_id, key] = value
+
+        def get_ti_count(self, dag_id, task_ids=None, run_ids=None, **_):
+            return self.instances
 
         def get_dr_count(self, dag_id, logical_dates=None, run_ids=None, states=None):
             return sum(

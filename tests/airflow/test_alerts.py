@@ -3,11 +3,13 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType
 
-from lightcurver_ops.airflow.alerts import raise_no_frames, season_overdue
+from lightcurver_ops.airflow.alerts import ObservatoryAlerts, raise_no_frames, season_overdue
 from lightcurver_ops.airflow.child import StageFailed, StageRefused
 from lightcurver_ops.airflow.lens_dags import LensDags
 from lightcurver_ops.airflow.operators import LOOK
@@ -127,6 +129,35 @@ def test_a_failed_run_says_nothing_where_a_task_spoke(lens, posts, failed, conte
     lens.alerts.run_failed(run_context(lens, context_of))
     lens.alerts.run_failed({"dag": lens.nightly, "run_id": RUN, "reason": "task_failure"})  # no task is known
     assert len(posts.bodies) == 1
+
+
+def test_what_is_wrong_with_a_file_is_said_once_until_the_file_changes(lens, posts, failed, context_of):
+    """Every waiting night would fail with it, four times a day."""
+    lens = lens()
+    error = StageRefused("psf.solver is wrong", "ConfigurationError")
+    for number in range(3):
+        run = {"run_id": f"reprocess__2026-03-10__{number}"}
+        lens.alerts.task_failed(failed(lens, error=error, **run))
+        lens.alerts.run_failed(run_context(lens, context_of, **run))
+    assert [body["kind"] for body in posts.bodies] == ["configuration"]
+    path = Path(lens.alerts.lens_file)
+    path.write_text(path.read_text() + "# another try\n")
+    lens.alerts.task_failed(failed(lens, error=error, run_id="reprocess__2026-03-10__3"))
+    assert len(posts.bodies) == 2
+
+
+def test_a_lost_worker_is_told_in_words(lens, posts, failed):
+    """Airflow itself calls for a task whose worker is gone: without an exception."""
+    lens = lens()
+    lens.alerts.task_failed({**failed(lens), "exception": None})
+    assert "the worker was lost" in posts.bodies[0]["what"]
+
+
+def test_a_failed_run_of_the_observatory_raises_one_alert(observatory, lens, posts):
+    ObservatoryAlerts(str(observatory.path)).run_failed(
+        {"dag": SimpleNamespace(dag_id="lcops_arrivals"), "run_id": "scheduled__1", "reason": "task_failure"}
+    )
+    assert "lcops_arrivals failed" in posts.bodies[0]["what"]
 
 
 def test_a_failed_run_speaks_where_no_task_did(lens, posts, failed, context_of):

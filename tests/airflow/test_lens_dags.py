@@ -153,7 +153,7 @@ def test_retries_and_time_outs_are_those_of_the_observatory(dags, name):
             assert setting(task, "retry_exponential_backoff") == 2.0
             assert setting(task, "max_retry_delay") == timedelta(hours=1)
             assert setting(task, "execution_timeout") == timedelta(hours=1.5)
-            assert setting(task, "processes") == 2
+            assert setting(task, "settings").processes_per_task == 2
             assert setting(task, "lens") == name
 
 
@@ -171,7 +171,7 @@ def test_what_is_begun_is_finished_and_tonight_comes_before_the_season(dags):
 
 def test_runs_at_a_time_and_no_catching_up(dags):
     nightly, season = dags()
-    assert (nightly.max_active_runs, season.max_active_runs) == (3, 1)
+    assert (nightly.max_active_runs, season.max_active_runs) == (40, 1)
     assert not nightly.catchup
     assert not season.catchup
 

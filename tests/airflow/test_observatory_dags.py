@@ -219,6 +219,19 @@ def test_late_frames_come_with_tonight_and_an_archive_stands_back(observatory, l
     assert kinds == {"2026-03-09": ["archive", "2026-03-09"], LAST_NIGHT: ["late", LAST_NIGHT]}
 
 
+def test_an_archive_leaves_runs_for_tonight(observatory, frames, look):
+    """A lens of this observatory may have 40 runs at a time: an archive takes 24 of them, new frames any."""
+    observatory.add_frame("J0030+15", LAST_MJD, "new.fits")
+
+    def nights(active):
+        runs = {("J0030p15__nightly", f"archive__{number}", "queued") for number in range(active)}
+        return [entry["conf"]["night"] for entry in look("J0030+15", runs=runs)]
+
+    assert nights(21) == [LAST_NIGHT, "2026-03-10", "2026-03-09"]
+    assert nights(22) == [LAST_NIGHT, "2026-03-10"]
+    assert nights(24) == [LAST_NIGHT]
+
+
 def test_another_file_of_the_night_starts_another_run(observatory, frames, look):
     before = known(look("plain"))
     time.sleep(1.0)  # a run is named by the second in which its files were noticed

@@ -16,6 +16,7 @@ from lightcurver_ops.airflow.triggers import NightFramesTrigger, NightsDoneTrigg
 from lightcurver_ops.bookkeeping import frames, raw_files
 from lightcurver_ops.bookkeeping.engine import open_engine, reading
 from lightcurver_ops.config import load_lens
+from lightcurver_ops.config.observatory import Orchestration
 from lightcurver_ops.operations.nights import night_at, night_interval
 from lightcurver_ops.operations.observatory import find_lens, open_observatory
 from lightcurver_ops.stages.pipeline import STAGE_NAMES
@@ -85,8 +86,10 @@ def test_a_night_without_frames_skips_the_rest(dags, observatory, context_of):
     context = context_of(look, conf={"night": NIGHT})
     with pytest.raises(DownstreamTasksSkipped) as skipped:
         look.execute(context)
-    assert set(skipped.value.tasks) == set(nightly.task_ids) - {LOOK}
-    assert context["ti"].xcoms[LOOK, "return_value"] == []
+    # In a run that is done again, mapped tasks have instances already: they are named, too.
+    again = {(task_id, 0) for task_id in nightly.task_ids if nightly.get_task(task_id).is_mapped}
+    assert set(skipped.value.tasks) == {*nightly.task_ids, *again} - {LOOK}
+    assert len(again) == 3
     assert context["ti"].xcoms[LOOK, "counts"] == {"night": NIGHT, "frames": 0, "nights_without_frames": 1}
 
 
@@ -250,7 +253,12 @@ def test_a_task_makes_its_chunk_and_no_other(small):
 
 def test_a_task_of_the_night_takes_all_chunks_and_no_other_night(small):
     operator = StageOperator(
-        task_id="all", stage=IMPORT, of_night=True, lens="small", lens_file=str(small.season.config_path)
+        task_id="all",
+        stage=IMPORT,
+        of_night=True,
+        lens="small",
+        lens_file=str(small.season.config_path),
+        settings=Orchestration(),
     )
     context = small.context_of(small.nightly.get_task(LOOK), xcoms={(LOOK, "return_value"): small.chunks})
     assert operator.execute(context)["done"] == 2
@@ -259,7 +267,11 @@ def test_a_task_of_the_night_takes_all_chunks_and_no_other_night(small):
 
 def test_a_task_of_the_season_takes_all_frames(small):
     operator = StageOperator(
-        task_id="all", stage=IMPORT, lens="small", lens_file=str(small.season.config_path)
+        task_id="all",
+        stage=IMPORT,
+        lens="small",
+        lens_file=str(small.season.config_path),
+        settings=Orchestration(),
     )
     assert operator.execute(small.context_of(small.nightly.get_task(LOOK)))["done"] == 6
 
@@ -281,7 +293,11 @@ def test_a_partial_failure_is_tried_again_and_at_last_goes_on(small, max_tries):
 def test_a_partial_failure_of_the_season_goes_on_too(small):
     small.surprise(1)
     operator = StageOperator(
-        task_id="all", stage=IMPORT, lens="small", lens_file=str(small.season.config_path)
+        task_id="all",
+        stage=IMPORT,
+        lens="small",
+        lens_file=str(small.season.config_path),
+        settings=Orchestration(),
     )
     for number in (1, 2):
         context = small.context_of(small.nightly.get_task(LOOK), try_number=number, max_tries=1)
@@ -394,7 +410,10 @@ def test_a_night_without_frames_waits_some_hours_beyond_its_end(observatory, dag
     trigger = deferred.value.trigger
     assert isinstance(trigger, NightFramesTrigger)
     end = night_interval(tonight, "Pacific/Auckland")[1]
-    assert datetime.fromisoformat(trigger.until) == end + timedelta(hours=3)
+    # It looks again itself before that: somebody else may have entered the night's frames.
+    until = datetime.fromisoformat(trigger.until)
+    assert until <= end + timedelta(hours=3)
+    assert until - datetime.now(UTC) < timedelta(minutes=10)
     assert (trigger.lens_file, trigger.observatory) == (
         str(observatory.lens_file("late")),
         str(observatory.path),

@@ -14,7 +14,7 @@ AT = datetime(2026, 3, 10, 4, 5, 6, tzinfo=UTC)
 
 def row(path, night, mjd, lens="demo", **values):
     return {"lens": lens, "path": path, "size": 5, "modified": "7", "mjd": mjd, "night": night,
-            "problem": None if night else "no date", "noticed_at": AT, **values}  # fmt: skip
+            "problem": None if night else "no date", "noticed_at": AT, "read_as": "x", **values}  # fmt: skip
 
 
 @pytest.fixture

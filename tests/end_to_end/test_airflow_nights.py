@@ -120,6 +120,11 @@ def test_nights_come_one_by_one(observatory, mailbox, posts, tmp_path):
     assert states["plate_solving"] == ["success", "success"]
     assert states["psf_modeling"] == ["success"]
 
+    # Its log has one summary, for people.
+    path = f"/dags/alpha__nightly/dagRuns/{late['dag_run_id']}/taskInstances/plate_solving/logs/1"
+    text = observatory.api.get(path, params={"map_index": 0}).text
+    assert "plate_solving: 1 of 1 done" in text
+
     # The night without frames is a skip.
     scheduled = [run for run in runs if run["dag_id"] == "beta__nightly" and run["run_type"] == "scheduled"]
     states = observatory.states(scheduled[0])

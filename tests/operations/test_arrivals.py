@@ -92,6 +92,40 @@ def test_what_is_known_is_not_read_again_and_what_changed_is(site, lens):
     assert after[same.name] == before[same.name]
 
 
+def test_a_corrected_key_gives_known_files_their_right_night(site, lens):
+    site.frame("demo/a.fits", "2026-03-10T18:00:00")  # 15:00 in Chile, 18:00 in UTC
+    notice_raw_files(lens, READY)
+    assert nights(lens) == {"a.fits": "2026-03-10"}
+    before = noticed(lens)["a.fits"]
+    telescope = lens.config.telescope.model_copy(update={"timezone": "Pacific/Auckland"})
+    other = Lens(lens.config.model_copy(update={"telescope": telescope}))
+    assert notice_raw_files(other, READY).new == 1
+    assert nights(lens) == {"a.fits": "2026-03-10"}  # 07:00 on March 11 there
+    assert noticed(lens)["a.fits"].read_as != before.read_as
+    header = lens.config.raw.header.model_copy(
+        update={"mjd": lens.config.raw.header.mjd.model_copy(update={"keyword": "NO-SUCH"})}
+    )
+    broken = Lens(
+        lens.config.model_copy(update={"raw": lens.config.raw.model_copy(update={"header": header})})
+    )
+    assert list(notice_raw_files(broken, READY).unplaced) == [before.path]
+    assert nights(lens) == {"a.fits": None}
+    assert notice_raw_files(lens, READY).new == 1
+    assert nights(lens) == {"a.fits": "2026-03-10"}
+    for one in (other, broken):
+        one.close()
+
+
+def test_a_file_that_grows_while_we_look_is_not_complete(site, lens, monkeypatch):
+    """Whatever the clock of the file server says."""
+    path = site.frame("demo/a.fits")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: path.write_bytes(path.read_bytes() + b" "))
+    found = notice_raw_files(lens, Watch(settle_seconds=60), now=time.time() + 3600)
+    assert (found.new, found.incomplete) == (0, 1)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    assert notice_raw_files(lens, Watch(settle_seconds=60), now=time.time() + 3600).new == 1
+
+
 def test_a_file_is_complete_when_it_has_settled(site, lens):
     path = site.frame("demo/a.fits")
     os.utime(path, (1000, 1000))

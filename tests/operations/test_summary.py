@@ -69,7 +69,7 @@ def mornings(lens):
 def test_the_night_is_the_one_that_ended_last(lens, moment, night):
     found = summarize(lens, 5.0, datetime.fromisoformat(moment).replace(tzinfo=UTC))
     assert found == {
-        "lens": "demo", "night": night, "in": 0, "used": 0, "rejected": {}, "failures": {}, "moved": [],
+        "lens": "demo", "night": night, "in": 0, "used": 0, "rejected": {}, "failures": {}, "moved": [], "alerts": [],
     }  # fmt: skip
 
 

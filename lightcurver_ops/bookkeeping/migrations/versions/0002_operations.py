@@ -39,6 +39,12 @@ def upgrade() -> None:
         ),
         sa.Column("problem", sa.Text(), nullable=True, comment="why its night is not known"),
         sa.Column(
+            "read_as",
+            sa.String(length=64),
+            nullable=False,
+            comment="hash of the keys by which header and night were read",
+        ),
+        sa.Column(
             "noticed_at",
             sa.DateTime(timezone=True),
             nullable=False,
