@@ -8,8 +8,8 @@ import yaml
 
 from .lens_file import write_lens_file
 from .options import GalaxyOptions, LensOptions, SeasonOptions, StarOptions
-from .season import simulate_season
-from .truth import Truth
+from .season import RAW, simulate_season
+from .truth import SEASON, Truth, load_truth, options_record
 
 QUAD = SeasonOptions()
 DOUBLE = SeasonOptions(
@@ -38,7 +38,8 @@ def simulate_observatory(
 ) -> dict[str, Truth]:
     """Write `observatory.yaml`, `lenses/<name>.yaml` and, in `sim/<name>/raw`, the raw frames of each lens.
 
-    What is made of them goes to `work/<name>`. Files that exist are written again; frames are the same every time.
+    What is made of them goes to `work/<name>`. Raw frames that are there stay as they are: a file that is written again
+    would count as a changed one. Configuration files are written again.
 
     Args:
         directory: made if needed.
@@ -55,7 +56,7 @@ def simulate_observatory(
     truths = {}
     for options in lenses:
         wanted = (nights or {}).get(options.name)
-        truth = truths[options.name] = simulate_season(options, directory / "sim" / options.name, wanted)
+        truth = truths[options.name] = _season(options, directory / "sim" / options.name, wanted)
         path = write_lens_file(truth, directory / "lenses" / f"{options.name}.yaml")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         content = {name: group for name, group in content.items() if group is not None}
@@ -69,6 +70,18 @@ def simulate_observatory(
         yaml.safe_dump(observatory, sort_keys=False), encoding="utf-8"
     )
     return truths
+
+
+def _season(options: SeasonOptions, directory: Path, nights: list[int] | None) -> Truth:
+    """The truth of a season, simulated where a frame is missing."""
+    if (directory / SEASON).is_file():
+        truth = load_truth(directory)
+        wanted = set(range(options.n_nights) if nights is None else nights)
+        there = wanted <= set(truth.frames["night"])
+        there &= all((directory / RAW / name).is_file() for name in truth.frames["file"])
+        if there and options_record(truth.options) == options_record(options):
+            return truth
+    return simulate_season(options, directory, nights)
 
 
 def shifted(options: SeasonOptions, last_night_mjd: int) -> SeasonOptions:
