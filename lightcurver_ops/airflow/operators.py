@@ -1,6 +1,6 @@
 """The tasks: each asks a fresh interpreter to do a stage, or to look what there is to do."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -211,8 +211,3 @@ def night_of_run(context: Any, timezone: str) -> str:
             'say which night: trigger with the configuration {"night": "YYYY-MM-DD"}, or a logical date'
         )
     return night_at(run.data_interval_start + timedelta(hours=1), timezone).isoformat()
-
-
-def today(timezone: str) -> date:
-    """The night that it is now at the telescope."""
-    return night_at(datetime.now(UTC), timezone)
