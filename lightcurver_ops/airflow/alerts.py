@@ -54,18 +54,14 @@ class LensAlerts:
         if isinstance(error, StageRefused):
             kind = _KINDS.get(error.error_class, events.STAGE_FAILED)
         self._raise(
-            Event(
-                kind=kind,
-                observatory="",
-                what=_ENDED.format(reason="the worker was lost")
-                if error is None
-                else str(error) or type(error).__name__,
-                key=f"{_run_key(context)}{ti.task_id}",
-                lens=self.lens,
-                night=_night(context, self.timezone),
-                stage=ti.task_id,
-                link=ti.log_url,
-            )
+            kind=kind,
+            what=_ENDED.format(reason="the worker was lost")
+            if error is None
+            else str(error) or type(error).__name__,
+            key=f"{_run_key(context)}{ti.task_id}",
+            night=_night(context, self.timezone),
+            stage=ti.task_id,
+            link=ti.log_url,
         )
 
     def run_failed(self, context: Any) -> None:
@@ -85,50 +81,39 @@ class LensAlerts:
             engine.dispose()
         ti = context.get("ti")
         self._raise(
-            Event(
-                kind=events.STAGE_FAILED,
-                observatory="",
-                what=_ENDED.format(reason=context.get("reason") or "no reason given"),
-                key=f"{prefix}*",
-                lens=self.lens,
-                night=_night(context, self.timezone),
-                stage=ti.task_id if ti is not None else None,
-                link=ti.log_url if ti is not None else _run_link(context["dag"].dag_id, context["run_id"]),
-            )
+            kind=events.STAGE_FAILED,
+            what=_ENDED.format(reason=context.get("reason") or "no reason given"),
+            key=f"{prefix}*",
+            night=_night(context, self.timezone),
+            stage=ti.task_id if ti is not None else None,
+            link=ti.log_url if ti is not None else _run_link(context["dag"].dag_id, context["run_id"]),
         )
 
     def no_frames(self, context: Any, answer: dict[str, Any], nights: int) -> None:
         """A lens had no frame for some nights; once until the next frame."""
         self._raise(
-            Event(
-                kind=events.NO_FRAMES,
-                observatory="",
-                what=f"No raw frame for {nights} nights: the last one is of the night {answer['last_night']}.",
-                key=f"no_frames/{answer['last_night']}",
-                lens=self.lens,
-                night=answer["night"],
-                link=context["ti"].log_url,
-            )
+            kind=events.NO_FRAMES,
+            what=f"No raw frame for {nights} nights: the last one is of the night {answer['last_night']}.",
+            key=f"no_frames/{answer['last_night']}",
+            night=answer["night"],
+            link=context["ti"].log_url,
         )
 
     def season_overdue(self, run_id: str, dag_id: str, hours: float) -> None:
         """The run that makes the light curve takes too long."""
         self._raise(
-            Event(
-                kind=events.SEASON_OVERDUE,
-                observatory="",
-                what=f"The run {run_id} of {dag_id} is not finished after {hours:g} hours.",
-                key=f"overdue/{dag_id}/{run_id}",
-                lens=self.lens,
-                link=_run_link(dag_id, run_id),
-            )
+            kind=events.SEASON_OVERDUE,
+            what=f"The run {run_id} of {dag_id} is not finished after {hours:g} hours.",
+            key=f"overdue/{dag_id}/{run_id}",
+            link=_run_link(dag_id, run_id),
         )
 
-    def _raise(self, event: Event) -> None:
-        """Enter the event and send it, unless somebody else did; nothing that goes wrong here reaches the pipeline."""
+    def _raise(self, **facts: Any) -> None:
+        """Enter an event and send it, unless somebody else did; nothing that goes wrong here reaches the pipeline."""
+        engine = None
         try:
             observatory = load_observatory(self.observatory)
-            event = Event(**{**vars(event), "observatory": observatory.name})
+            event = Event(observatory=observatory.name, lens=self.lens, **facts)
             engine = self._engine()
             claimed = None
             if engine is not None:
@@ -148,6 +133,9 @@ class LensAlerts:
                     alert_rows.save_delivery(connection, claimed, json.dumps(outcome))
         except Exception:
             log.exception("%s: an alert could not be raised", self.lens)
+        finally:
+            if engine is not None:  # the triggerer and the DAG processor live on
+                engine.dispose()
 
     def _was_said(self, engine: sa.Engine, event: Event, claimed: int) -> bool:
         """Whether this very finding about an unchanged configuration was sent before: every night would repeat it."""

@@ -19,6 +19,7 @@ from lightcurver_ops.airflow.operators import (
 )
 from lightcurver_ops.airflow.sensors import WaitForFramesSensor
 from lightcurver_ops.config.loading import LoadedLens
+from lightcurver_ops.config.observatory import Orchestration
 from lightcurver_ops.operations.nights import timezone_name
 from lightcurver_ops.operations.observatory import Observatory, dag_name
 from lightcurver_ops.stages.pipeline import STAGE_NAMES
@@ -52,6 +53,16 @@ def nightly_id(lens: str) -> str:
 def season_id(lens: str) -> str:
     """Name of the DAG that makes a lens's light curve."""
     return f"{dag_name(lens)}__season"
+
+
+def with_patience(settings: Orchestration) -> dict[str, Any]:
+    """How often a task is tried again, and when: each time after twice as long."""
+    return {
+        "retries": settings.retries,
+        "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(hours=1),
+    }
 
 
 def stages_of_night(loaded: LoadedLens) -> list[str]:
@@ -213,10 +224,7 @@ class LensDags:
             "settings": settings,
             "priority_weight": priority,
             "weight_rule": "absolute",
-            "retries": settings.retries,
-            "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
-            "retry_exponential_backoff": 2.0,
-            "max_retry_delay": timedelta(hours=1),
+            **with_patience(settings),
             "execution_timeout": timedelta(hours=settings.stage_timeout_hours),
             "on_failure_callback": self.alerts.task_failed,
             "owner": self.loaded.lens.operations.owner,

@@ -17,10 +17,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from lightcurver_ops.airflow.alerts import ObservatoryAlerts
 from lightcurver_ops.airflow.channels import deliver
-from lightcurver_ops.airflow.child import Child, StageRefused, as_airflow
+from lightcurver_ops.airflow.child import StageRefused, as_airflow
 from lightcurver_ops.airflow.connection import task_url
 from lightcurver_ops.airflow.docs import TASK_DOCS
-from lightcurver_ops.airflow.lens_dags import START, nightly_id, season_id
+from lightcurver_ops.airflow.lens_dags import START, nightly_id, season_id, with_patience
+from lightcurver_ops.airflow.operators import WorkerOperator
 from lightcurver_ops.airflow.triggers import RawFramesTrigger
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
@@ -39,7 +40,7 @@ _KEPT_FOR_TONIGHT = 16
 _LATE_DAYS = 30  # frames of older nights are an archive that was put here, not a slow transfer
 
 
-class ObservatoryOperator(BaseOperator):
+class ObservatoryOperator(WorkerOperator):
     """A task that concerns several lenses.
 
     Args:
@@ -50,17 +51,13 @@ class ObservatoryOperator(BaseOperator):
         super().__init__(**kwargs)
         self.observatory = observatory
 
-    def ask(self, action: str, files: list[str], **request: Any) -> list[dict[str, Any]]:
+    def ask(
+        self, observatory: Observatory, action: str, files: list[str], **request: Any
+    ) -> list[dict[str, Any]]:
         """Have the worker do something for each of these lens files; errors are part of the answers."""
-        child = self._child = Child()
-        settings = open_observatory(self.observatory).config
-        common = {"action": action, "configs": files, "database": task_url(settings.airflow), "processes": 1}
-        return child.ask({**common, **request})["lenses"]
-
-    def on_kill(self) -> None:
-        """End the work with the task."""
-        if (child := getattr(self, "_child", None)) is not None:
-            child.end()
+        database = task_url(observatory.config.airflow)
+        common = {"action": action, "configs": files, "database": database, "processes": 1}
+        return self.ask_worker({**common, **request})["lenses"]
 
 
 class FindWaitingNightsOperator(ObservatoryOperator):
@@ -76,7 +73,7 @@ class FindWaitingNightsOperator(ObservatoryOperator):
         watch = observatory.config.watch.model_dump(mode="json")
         starts = []
         for (path, lens), answer in zip(
-            chosen.items(), self.ask("look_at_arrivals", list(chosen), watch=watch), strict=True
+            chosen.items(), self.ask(observatory, "look_at_arrivals", list(chosen), watch=watch), strict=True
         ):
             if "error" in answer:
                 self.log.error("%s: %s", path, answer["error"]["message"])
@@ -148,15 +145,17 @@ class DecideOperator(ObservatoryOperator):
     def execute(self, context: Any) -> list[dict[str, Any]]:
         params = context["params"]
         try:
-            loaded = find_lens(open_observatory(self.observatory), params["lens"])
+            observatory = open_observatory(self.observatory)
+            loaded = find_lens(observatory, params["lens"])
         except ConfigurationError as error:
             raise StageRefused(str(error)) from error
         run = context["dag_run"]
         by = getattr(run, "triggering_user_name", None) or "airflow"
         # What the form left empty is as if it were not there.
         wanted = {key: value for key, value in params.items() if key != "lens" and value is not None}
-        watch = open_observatory(self.observatory).config.watch.model_dump(mode="json")
-        (answer,) = self.ask("decide", [str(loaded.path)], reprocessing=wanted, by=by, watch=watch)
+        watch = observatory.config.watch.model_dump(mode="json")
+        files = [str(loaded.path)]
+        (answer,) = self.ask(observatory, "decide", files, reprocessing=wanted, by=by, watch=watch)
         if "error" in answer:
             raise as_airflow(answer["error"])
         nights = answer["nights"]
@@ -183,7 +182,9 @@ class MorningSummaryOperator(ObservatoryOperator):
         observatory = open_observatory(self.observatory)
         loaded = load_lenses(observatory.lens_files())
         files = [str(one.path) for one in loaded.lenses]
-        answers = self.ask("summarize", files, sigma=observatory.config.summary.sigma) if files else []
+        answers = (
+            self.ask(observatory, "summarize", files, sigma=observatory.config.summary.sigma) if files else []
+        )
         for one, answer in zip(loaded.lenses, answers, strict=True):
             answer.setdefault("lens", one.lens.name)
         text = compose(answers, [str(message) for message in loaded.broken.values()])
@@ -233,18 +234,7 @@ def arrivals_dag(observatory: Observatory, lenses: list[LensConfig]) -> DAG:
             doc_md=TASK_DOCS["find_waiting_nights"].markdown(),
             **_task(observatory),
         )
-        start = TriggerDagRunOperator.partial(
-            task_id="start_nights",
-            **_retries(observatory),
-            task_display_name=TASK_DOCS["start_nights"].title,
-            logical_date=None,
-            skip_when_already_exists=True,
-            map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night }}",
-            priority_weight=_PRIORITY,
-            weight_rule="absolute",
-            doc_md=TASK_DOCS["start_nights"].markdown(),
-        ).expand_kwargs(find.output)
-        find >> start
+        find >> _start_runs(observatory, "start_nights", find)
     return dag
 
 
@@ -311,18 +301,7 @@ def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
             doc_md=TASK_DOCS["decide"].markdown(),
             **_task(observatory),
         )
-        start = TriggerDagRunOperator.partial(
-            task_id="start_runs",
-            **_retries(observatory),
-            task_display_name=TASK_DOCS["start_runs"].title,
-            priority_weight=_PRIORITY,
-            weight_rule="absolute",
-            logical_date=None,
-            skip_when_already_exists=True,
-            map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night or '' }}",
-            doc_md=TASK_DOCS["start_runs"].markdown(),
-        ).expand_kwargs(decide.output)
-        decide >> start
+        decide >> _start_runs(observatory, "start_runs", decide)
     return dag
 
 
@@ -354,15 +333,22 @@ def summary_dag(observatory: Observatory) -> DAG:
 _PRIORITY = 300  # what starts nights comes before the nights
 
 
-def _retries(observatory: Observatory) -> dict[str, Any]:
-    """Also for the start of a run: the DAG of a new lens may not be known yet."""
-    settings = observatory.config.airflow
-    return {
-        "retries": max(3, settings.retries),
-        "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(hours=1),
-    }
+def _start_runs(observatory: Observatory, task_id: str, upstream: BaseOperator) -> Any:
+    """The mapped task that starts the runs which another returned."""
+    # Never less patience than this: the DAG of a new lens may not be known yet.
+    patience = with_patience(observatory.config.airflow)
+    patience["retries"] = max(3, patience["retries"])
+    return TriggerDagRunOperator.partial(
+        task_id=task_id,
+        task_display_name=TASK_DOCS[task_id].title,
+        logical_date=None,
+        skip_when_already_exists=True,
+        map_index_template="{{ task.trigger_dag_id }} {{ task.conf.night or '' }}",
+        priority_weight=_PRIORITY,
+        weight_rule="absolute",
+        doc_md=TASK_DOCS[task_id].markdown(),
+        **patience,
+    ).expand_kwargs(upstream.output)
 
 
 def _task(observatory: Observatory) -> dict[str, Any]:

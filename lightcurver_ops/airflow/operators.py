@@ -15,7 +15,21 @@ from lightcurver_ops.operations.nights import night_at, parse_night
 LOOK = "look_for_frames"
 
 
-class LensOperator(BaseOperator):
+class WorkerOperator(BaseOperator):
+    """A task whose work is done by a worker process, which ends with it."""
+
+    def ask_worker(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Have the worker do something; errors as `Child.ask`."""
+        self._child = Child()
+        return self._child.ask(request)
+
+    def on_kill(self) -> None:
+        """End the worker's process with the task."""
+        if (child := getattr(self, "_child", None)) is not None:
+            child.end()
+
+
+class LensOperator(WorkerOperator):
     """A task of one lens.
 
     Args:
@@ -32,20 +46,16 @@ class LensOperator(BaseOperator):
 
     def ask(self, action: str, **request: Any) -> dict[str, Any]:
         """Have the worker do something; errors as `Child.ask`."""
-        child = self._child = Child()
-        database = task_url(self.settings)
-        common = {
-            "lens": self.lens,
-            "config": self.lens_file,
-            "processes": self.settings.processes_per_task,
-            "database": database,
-        }
-        return child.ask({"action": action, **common, **request})
-
-    def on_kill(self) -> None:
-        """End the stage's process with the task."""
-        if (child := getattr(self, "_child", None)) is not None:
-            child.end()
+        return self.ask_worker(
+            {
+                "action": action,
+                "lens": self.lens,
+                "config": self.lens_file,
+                "processes": self.settings.processes_per_task,
+                "database": task_url(self.settings),
+                **request,
+            }
+        )
 
 
 class StageOperator(LensOperator):

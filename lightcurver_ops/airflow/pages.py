@@ -20,7 +20,7 @@ from lightcurver_ops.bookkeeping import alerts as alert_rows
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import LightcurverError
-from lightcurver_ops.operations.observatory import dag_name, find_lens
+from lightcurver_ops.operations.observatory import find_lens
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.pipeline import pipeline_state
 from lightcurver_ops.stages.usage import usage
@@ -59,7 +59,6 @@ def lens_page(dag_id: str, _: MayRead) -> HTMLResponse:
             used = len(usages) - len(unused)
     text = _templates.get_template("lens.html").render(
         config=config,
-        dag=dag_name(config.name),
         files=[path.name for path in _files(config)],
         states=states,
         used=used,

@@ -20,6 +20,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def as_utc(moment: datetime) -> datetime:
+    """A time of the bookkeeping: SQLite gives it without its zone, Postgres in that of the connection."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def provenance(inputs_hash: str) -> dict[str, Any]:
     """The columns that every product row carries."""
     return {"inputs_hash": inputs_hash, "code_version": __version__, "made_at": now()}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +184,9 @@ def work_of_night(lens: Lens, night: str, stages: Iterable[str]) -> NightWork:
     rows = [*own, *unplaced]
     wanted = _units(lens, [row.path for row in rows])
     chosen = set(stages)
-    waits = any(state.stage in chosen and state.outdated() & wanted for state in pipeline_state(lens) if rows)
+    waits = bool(rows) and any(
+        state.stage in chosen and state.outdated() & wanted for state in pipeline_state(lens)
+    )
     return NightWork(night, [row.id for row in rows], len(own), waits)
 
 
@@ -212,14 +214,9 @@ def nights_waiting(lens: Lens) -> dict[str, Waiting]:
     again |= {row.original_image_path for row in rows if row.image_relpath in to_solve}
     waiting: dict[str, list[str]] = {}
     for path in sorted(new | (again & known.keys())):
-        noticed = [_compact(known[path].noticed_at)] if path in new else []
+        noticed = [ledger.as_utc(known[path].noticed_at).strftime("%Y%m%dT%H%M%S")] if path in new else []
         waiting.setdefault(known[path].night or today, []).extend(noticed)
     return {night: Waiting(max(noticed, default=None)) for night, noticed in sorted(waiting.items())}
-
-
-def _compact(moment: datetime) -> str:
-    """UTC, as SQLite has it without saying so, Postgres in the time zone of its session."""
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).strftime("%Y%m%dT%H%M%S")
 
 
 def units_of_raw_ids(lens: Lens, ids: list[int]) -> frozenset[str]:
@@ -250,8 +247,6 @@ def season_waits(lens: Lens, first: str) -> bool:
 
 def nights_without_frames(lens: Lens, night: str) -> tuple[int, str | None]:
     """How many nights, up to and with this one, had no raw file, and the last night that had one."""
-    from datetime import date
-
     with reading(lens.engine) as connection:
         last = raw_rows.last_night_until(connection, lens.name, night)
     if last is None:

@@ -41,13 +41,17 @@ def summarize(lens: Lens, sigma: float, now: datetime | None = None) -> dict[str
     with reading(lens.engine) as connection:
         known = raw_rows.known_raw_files(connection, lens.name)
         paths = {
-            path for path, row in known.items() if row.night == night or _utc(row.noticed_at) > now - _DAY
+            path
+            for path, row in known.items()
+            if row.night == night or ledger.as_utc(row.noticed_at) > now - _DAY
         }
         reasons = _reasons(connection, lens)
         moved = _moved(connection, lens, sigma, now - _DAY)
         failures = _failures(connection, lens.name)
         alerts = [
-            row for row in alert_rows.alerts_of(connection, lens.name) if _utc(row.raised_at) > now - _DAY
+            row
+            for row in alert_rows.alerts_of(connection, lens.name)
+            if ledger.as_utc(row.raised_at) > now - _DAY
         ]
     rejected = Counter(
         reason for path in paths if (reason := reasons.get(path, "not processed yet")) is not None
@@ -70,11 +74,6 @@ def _was_delivered(alert: sa.Row) -> bool:
         return False
     outcome = json.loads(alert.delivery)
     return not outcome or "not sent" in outcome or "delivered" in outcome.values()
-
-
-def _utc(moment: datetime) -> datetime:
-    """A time of the bookkeeping: SQLite gives it without its zone, Postgres in that of the connection."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _reasons(connection: sa.Connection, lens: Lens) -> dict[str, str | None]:
@@ -114,7 +113,7 @@ def _moved(connection: sa.Connection, lens: Lens, sigma: float, since: datetime)
     sentences = []
     for filter_name in photometry.published_filters(connection, lens.name):
         publication = photometry.publication_of(connection, lens.name, filter_name)
-        if publication is None or _utc(publication.made_at) < since:
+        if publication is None or ledger.as_utc(publication.made_at) < since:
             continue
         labels, _, nights = published_columns(connection, publication.id)
         if len(nights["mjd"]) < 2:

@@ -7,8 +7,6 @@ not meet a fork, and because what it holds in memory goes with it.
 
 import json
 import logging
-import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from lightcurver_ops.config import load_lens
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import ConfigurationError, LightcurverError, NothingToDo, QualityGate
 from lightcurver_ops.stages.base import Lens, Report, RunOptions
+from lightcurver_ops.stages.parallel import die_with_parent
 
 log = logging.getLogger("lightcurver_ops.operations.worker")  # run as a program, its __name__ is another
 
@@ -31,8 +30,7 @@ def run_stage(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     from lightcurver_ops.operations.arrivals import units_of_raw_ids
     from lightcurver_ops.stages.pipeline import STAGES, stage_number
 
-    for gate in request.get("gates", ()):
-        STAGES[stage_number(gate)](lens).check_now()
+    _check_gates(lens, request)
     stage = STAGES[stage_number(request["stage"])](lens)
     ids = request.get("raw_ids")
     units = None if ids is None else units_of_raw_ids(lens, ids)
@@ -53,6 +51,14 @@ def run_stage(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
             state == ledger.DONE and (units is None or unit in units) for unit, state in states.items()
         )
     return answer
+
+
+def _check_gates(lens: Lens, request: dict[str, Any]) -> None:
+    """Check the quality gates that were left open while their stages were done in parts."""
+    from lightcurver_ops.stages.pipeline import STAGES, stage_number
+
+    for gate in request.get("gates", ()):
+        STAGES[stage_number(gate)](lens).check_now()
 
 
 def _tell(report: Report) -> None:
@@ -104,10 +110,8 @@ def look_at_arrivals(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
 def look_at_season(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     """Whether the joint stages have something to do."""
     from lightcurver_ops.operations.arrivals import season_waits
-    from lightcurver_ops.stages.pipeline import STAGES, stage_number
 
-    for gate in request.get("gates", ()):
-        STAGES[stage_number(gate)](lens).check_now()
+    _check_gates(lens, request)
     return {"waits": season_waits(lens, request["first"])}
 
 
@@ -177,22 +181,10 @@ def _answer(path: Path, answer: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _die_with_parent(parent: int) -> None:
-    """A task that is killed takes its work along; what it left is completed by the next try."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def main() -> None:
     """Read a request, do it, leave the answer."""
     request = json.load(sys.stdin)
-    _die_with_parent(request["parent"])
+    die_with_parent(request["parent"])
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     ours = logging.getLogger("lightcurver_ops")

@@ -162,11 +162,12 @@ class Stage(ABC):
     def select(self, connection: sa.Connection, options: RunOptions) -> dict[str, str]:
         """The part of the plan that is missing, out of date, or to be tried again."""
         known = ledger.products_of(connection, self.lens.name, self.name)
+        asked = None if options.units is None else {WHOLE_LENS, *options.units}
         selected = {}
         for unit, inputs_hash in self.plan(connection).items():
             if self.frame_wise and not options.wants(unit):
                 continue
-            if options.units is not None and unit not in {WHOLE_LENS, *options.units}:
+            if asked is not None and unit not in asked:
                 continue
             product = known.get(unit)
             if product is None or product.inputs_hash != inputs_hash or self.retries(product):
