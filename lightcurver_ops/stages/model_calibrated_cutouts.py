@@ -9,11 +9,12 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import ledger, photometry
 from lightcurver_ops.bookkeeping.hashing import hash_of_file
-from lightcurver_ops.errors import ConfigurationError, NothingToDo
+from lightcurver_ops.errors import NothingToDo
 from lightcurver_ops.stages.base import Report, Run, RunOptions, Stage
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 from lightcurver_ops.stages.light_curve_products import write_light_curves, write_scene
 from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedCutouts
+from lightcurver_ops.stages.roi_fit import fit_prepared, scene_of, starting_background_path
 
 
 class ModelCalibratedCutouts(Stage):
@@ -42,7 +43,7 @@ class ModelCalibratedCutouts(Stage):
             return {}
         prepared = ledger.done_hashes(connection, self.lens.name, PrepareCalibratedCutouts.name)
         current = PrepareCalibratedCutouts(self.lens).plan(connection)
-        start = self._starting_background_path()
+        start = starting_background_path(self.config)
         start_hash = hash_of_file(start) if start else None
         return {
             filter_name: self.hash_inputs(prepared[filter_name], start_hash)
@@ -62,8 +63,8 @@ class ModelCalibratedCutouts(Stage):
         for filter_name, inputs_hash in units.items():
             path = prepared_path(self.config, filter_name)
             prepared = prepared_files.read_prepared(path)
-            scene = self._scene(prepared)
-            fit = self._fit(prepared, scene)
+            scene = scene_of(self.config, prepared)
+            fit = fit_prepared(self.config, prepared, scene)
             labels = list(self.config.roi.point_sources)
             relative = prepared.relative_normalization_error[:, None]
             uncertainty = np.hypot(fit.flux_uncertainty, np.abs(fit.flux) * relative)
@@ -74,60 +75,6 @@ class ModelCalibratedCutouts(Stage):
             state = "converged" if fit.converged else "NOT converged"
             run.note(f"{filter_name}: {len(prepared.mjd)} epochs, {state}, chi2 {np.median(fit.chi2):.2f}")
             self._publish(filter_name, labels, prepared, fit, uncertainty, inputs_hash, run)
-
-    def _scene(self, prepared: Any) -> "Scene":
-        return Scene(prepared, self.config.roi.ra, self.config.roi.dec, self.config.roi.point_sources)
-
-    def _fit(self, prepared: Any, scene: "Scene") -> Any:
-        from lightcurver_ops.numerics.roi.fit import fit_roi
-        from lightcurver_ops.numerics.roi.result import RoiOptions
-
-        settings = self.config.roi_model
-        strengths = settings.regularisation
-        background = self._starting_background(prepared)
-        good = prepared.good
-        return fit_roi(
-            prepared.data,
-            np.where(good, prepared.noisemap, 1.0),
-            good,
-            prepared.full_psf,
-            narrow_psf=prepared.psf,
-            subsampling=prepared.subsampling_factor,
-            positions=scene.positions,
-            translations=prepared.roi_offset,
-            rotation=scene.rotation,
-            fix_astrometry=settings.fix_point_source_astrometry,
-            background=background,
-            optimise_background=settings.further_optimize_background,
-            options=RoiOptions(
-                strength=strengths.scales,
-                strength_finest=strengths.high_frequency,
-                positive=strengths.positivity > 0,
-                galaxy=settings.smooth_galaxy,
-                max_first_iterations=settings.n_iter_translations,
-                max_iterations=settings.n_iter_all,
-            ),
-            solver=settings.solver,
-        )
-
-    def _starting_background_path(self):
-        path = self.config.roi_model.starting_background
-        return None if path is None else self.lens.workdir / path
-
-    def _starting_background(self, prepared: Any) -> np.ndarray | None:
-        path = self._starting_background_path()
-        if path is None:
-            return None
-        from lightcurver_ops.storage.images import read_background
-
-        background = read_background(path)
-        side = prepared.data.shape[1] * prepared.subsampling_factor
-        if background.shape != (side, side):
-            raise ConfigurationError(
-                f"roi_model.starting_background = {path}: its shape is {background.shape}, expected ({side}, {side}): "
-                "stamp_size_ROI times subsampling_factor"
-            )
-        return background
 
     def _publish(
         self,
@@ -208,24 +155,3 @@ class ModelCalibratedCutouts(Stage):
             epochs=epochs,
             nights=nights,
         )
-
-
-class Scene:
-    """The sky around the ROI in the pixels of the first epoch, and how the other epochs are turned against it."""
-
-    # A frame turned by less than this moves no pixel of the stamp visibly: its angle is measurement noise.
-    NEGLIGIBLE_PX = 0.02
-
-    def __init__(self, prepared: Any, ra: float, dec: float, point_sources: dict[str, tuple[float, float]]):
-        from lightcurver_ops.storage.frames import wcs_of
-
-        self.reference = prepared.wcs[0]
-        wcs = wcs_of(self.reference)
-        x0, y0 = wcs.world_to_pixel_values(ra, dec)
-        sky = np.array(list(point_sources.values()), dtype=float).reshape(-1, 2)
-        x, y = wcs.world_to_pixel_values(sky[:, 0], sky[:, 1])
-        self.positions = np.column_stack([x - x0, y - y0])
-        half = prepared.data.shape[1] / 2
-        angle = np.radians(prepared.angle_to_north - prepared.angle_to_north[0])
-        angle = (angle + np.pi) % (2 * np.pi) - np.pi
-        self.rotation = np.where(np.abs(angle) * half < self.NEGLIGIBLE_PX, 0.0, angle)

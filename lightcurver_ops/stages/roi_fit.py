@@ -1,0 +1,99 @@
+"""The joint model of prepared cutouts, as a lens's configuration asks for it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightcurver_ops.config import LensConfig
+from lightcurver_ops.errors import ConfigurationError
+
+
+class Scene:
+    """The sky around the ROI in the pixels of the first epoch, and how the other epochs are turned against it."""
+
+    # A frame turned by less than this moves no pixel of the stamp visibly: its angle is measurement noise.
+    NEGLIGIBLE_PX = 0.02
+
+    def __init__(self, prepared: Any, ra: float, dec: float, point_sources: dict[str, tuple[float, float]]):
+        from lightcurver_ops.storage.frames import wcs_of
+
+        self.reference = prepared.wcs[0]
+        wcs = wcs_of(self.reference)
+        x0, y0 = wcs.world_to_pixel_values(ra, dec)
+        sky = np.array(list(point_sources.values()), dtype=float).reshape(-1, 2)
+        x, y = wcs.world_to_pixel_values(sky[:, 0], sky[:, 1])
+        self.positions = np.column_stack([x - x0, y - y0])
+        half = prepared.data.shape[1] / 2
+        angle = np.radians(prepared.angle_to_north - prepared.angle_to_north[0])
+        angle = (angle + np.pi) % (2 * np.pi) - np.pi
+        self.rotation = np.where(np.abs(angle) * half < self.NEGLIGIBLE_PX, 0.0, angle)
+
+
+def scene_of(config: LensConfig, prepared: Any) -> Scene:
+    """The scene of a lens."""
+    return Scene(prepared, config.roi.ra, config.roi.dec, config.roi.point_sources)
+
+
+def fit_prepared(config: LensConfig, prepared: Any, scene: Scene) -> Any:
+    """Fit the joint model to prepared cutouts; returns a `numerics.roi.result.RoiFit`.
+
+    Raises:
+        ConfigurationError: the starting background has another shape than the model.
+    """
+    from lightcurver_ops.numerics.roi.fit import fit_roi
+    from lightcurver_ops.numerics.roi.result import RoiOptions
+
+    settings = config.roi_model
+    strengths = settings.regularisation
+    good = prepared.good
+    return fit_roi(
+        prepared.data,
+        np.where(good, prepared.noisemap, 1.0),
+        good,
+        prepared.full_psf,
+        narrow_psf=prepared.psf,
+        subsampling=prepared.subsampling_factor,
+        positions=scene.positions,
+        translations=prepared.roi_offset,
+        rotation=scene.rotation,
+        fix_astrometry=settings.fix_point_source_astrometry,
+        background=starting_background(config, prepared),
+        optimise_background=settings.further_optimize_background,
+        options=RoiOptions(
+            strength=strengths.scales,
+            strength_finest=strengths.high_frequency,
+            positive=strengths.positivity > 0,
+            galaxy=settings.smooth_galaxy,
+            max_first_iterations=settings.n_iter_translations,
+            max_iterations=settings.n_iter_all,
+        ),
+        solver=settings.solver,
+    )
+
+
+def starting_background_path(config: LensConfig) -> Path | None:
+    """The file of the starting background, if the configuration names one."""
+    path = config.roi_model.starting_background
+    return None if path is None else config.workdir / path
+
+
+def starting_background(config: LensConfig, prepared: Any) -> np.ndarray | None:
+    """The starting background [N, N], or None.
+
+    Raises:
+        ConfigurationError: it has another shape than the model.
+    """
+    path = starting_background_path(config)
+    if path is None:
+        return None
+    from lightcurver_ops.storage.images import read_background
+
+    background = read_background(path)
+    side = prepared.data.shape[1] * prepared.subsampling_factor
+    if background.shape != (side, side):
+        raise ConfigurationError(
+            f"roi_model.starting_background = {path}: its shape is {background.shape}, expected ({side}, {side}): "
+            "stamp_size_ROI times subsampling_factor"
+        )
+    return background
