@@ -186,6 +186,9 @@ stars = Table(
     Column("astrometric_excess_noise_sig", Double, comment="1"),
     Column("phot_g_mean_flux_over_error", Double, comment="1"),
     Column("distance_to_roi_arcsec", Double, nullable=False, comment="arcsec"),
+    Column(
+        "contamination", Double, comment="flux of catalogue neighbours within a stamp, in units of the star's"
+    ),
     UniqueConstraint("lens", "combined_footprint_hash", "name"),
     ForeignKeyConstraint(
         ["lens", "combined_footprint_hash"],
@@ -221,6 +224,7 @@ PSFs = Table(
     Column("fwhm_moffat_arcseconds", Double, comment="arcsec"),
     Column("enclosed_fraction", Double, nullable=False, comment="flux of a star inside its stamp"),
     Column("elongation", Double, comment="1 for a round PSF"),
+    Column("doubleness", Double, comment="0 for a single PSF"),
     Column("n_stars", Integer, nullable=False, comment="stars fitted, after rejection"),
     Column("n_iter", Integer, nullable=False, comment="iterations"),
     Column("converged", Boolean, nullable=False, comment="stopped by its criterion, not by its count"),
@@ -270,6 +274,9 @@ star_normalization = Table(
     Column("scale", Double, comment="electron / s: flux of the star where the coefficient is 1"),
     Column("scatter", Double, comment="relative scatter of the star around the coefficients"),
     Column("weight", Double, comment="0 to 1: robust weight, small for a variable star"),
+    Column("excess", Double, comment="relative scatter that the uncertainties do not explain"),
+    Column("chi2", Double, comment="of the star around the coefficients, reduced"),
+    Column("variable", Boolean, comment="the star varies more than the others"),
     *_provenance(),
     comment="each star's part in the normalization",
 )
@@ -311,6 +318,11 @@ publications = Table(
     Column("configuration", Text, nullable=False, comment="JSON: the configuration that made it"),
     Column("loss", Double, comment="objective of the model"),
     Column("converged", Boolean, comment="the model ended by its criterion"),
+    Column(
+        "control_stars",
+        Text,
+        comment="JSON: stars modelled like the lens, their scatter over their quoted errors",
+    ),
     *_provenance(),
     UniqueConstraint("lens", "filter", "version"),
     comment="versions of light curves; none changes after the fact",
@@ -331,6 +343,7 @@ light_curve_points = Table(
     Column("mjd", Double, nullable=False, comment="MJD UTC, middle of the exposure"),
     Column("flux", Double, nullable=False, comment="electron / s at coefficient 1"),
     Column("flux_uncertainty", Double, nullable=False, comment="electron / s"),
+    Column("flux_uncertainty_model", Double, comment="electron / s, before calibration on control stars; null: not calibrated"),
     Column("coefficient", Double, nullable=False, comment="normalization coefficient of the frame"),
     Column("coefficient_uncertainty", Double, nullable=False, comment="its standard error, in flux_uncertainty"),
     Column("zeropoint", Double, comment="mag"),
