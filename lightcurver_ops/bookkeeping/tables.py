@@ -343,7 +343,11 @@ light_curve_points = Table(
     Column("mjd", Double, nullable=False, comment="MJD UTC, middle of the exposure"),
     Column("flux", Double, nullable=False, comment="electron / s at coefficient 1"),
     Column("flux_uncertainty", Double, nullable=False, comment="electron / s"),
-    Column("flux_uncertainty_model", Double, comment="electron / s, before calibration on control stars; null: not calibrated"),
+    Column(
+        "flux_uncertainty_model",
+        Double,
+        comment="electron / s, before calibration on control stars; null: not calibrated",
+    ),
     Column("coefficient", Double, nullable=False, comment="normalization coefficient of the frame"),
     Column("coefficient_uncertainty", Double, nullable=False, comment="its standard error, in flux_uncertainty"),
     Column("zeropoint", Double, comment="mag"),
