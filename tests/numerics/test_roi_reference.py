@@ -5,10 +5,13 @@ import pytest
 
 from lightcurver_ops.numerics.psf.operators import blur_matrix, narrow_from_full
 from lightcurver_ops.numerics.roi.epoch import Local
+from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.fit import set_up
-from lightcurver_ops.numerics.roi.iterate import State, everything, finish, points_only
+from lightcurver_ops.numerics.roi.iterate import everything
+from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.reference import fit_with_starred, starred_loss
 from lightcurver_ops.numerics.roi.result import RoiOptions
+from lightcurver_ops.numerics.roi.state import State
 from lightcurver_ops.simulation.profiles import Psf, draw_galaxy, draw_points, psf_image
 
 N, K, EPOCHS = 12, 2, 3
@@ -66,7 +69,7 @@ def test_starred_sees_our_image_for_even_and_odd_psfs(side):
     state = State(state.scene, tuple(Local(flux, local.translation, 0.0) for local in state.locals))
     model, _, kwargs = starred_loss(problem, state, np.ones((5, N * K, N * K)))
     theirs = np.asarray(model.model(kwargs))
-    ours = np.array([make().model for make in problem.linearise(state)])
+    ours = np.array([linear.model for linear in problem.linearise(state)])
     for e, tolerance in ((0, 2e-3), (1, 2e-3), (2, 0.03)):
         np.testing.assert_allclose(theirs[e], ours[e], atol=tolerance * ours[e].max())
 

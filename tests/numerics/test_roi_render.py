@@ -30,7 +30,7 @@ def test_points_are_where_and_what_they_are_drawn(side):
 def test_one_pixel_of_the_background_looks_like_a_point(side):
     full = psf_image(PSF.scaled(K), side)
     shift = np.array([0.31, -0.17])
-    operator = render.background_operator(full, shift, N, K)
+    operator = render.BackgroundView(full, shift, N, K).matrix()
     u, v = 18, 13
     position = (np.array([[u, v]]) - (FINE - 1) / 2) / K + shift
     point = render.point_images(narrow_from_full(full), position, N, K)[0][0]
@@ -43,9 +43,11 @@ def test_background_images_are_the_operator_and_its_derivatives():
     shift, h = np.array([0.2, -0.4]), rng.random((FINE, FINE))
 
     def seen(move):
-        return (render.background_operator(full, shift + move, N, K).astype(float) @ h.ravel()).reshape(N, N)
+        return (render.BackgroundView(full, shift + move, N, K).matrix().astype(float) @ h.ravel()).reshape(
+            N, N
+        )
 
-    value, dx, dy = render.background_images(full, shift, h, N, K)
+    value, dx, dy = render.BackgroundView(full, shift, N, K).images(h)
     np.testing.assert_allclose(value, seen(0), rtol=1e-5)
     step = 1e-2
     for derivative, axis in ((dx, 0), (dy, 1)):
@@ -58,7 +60,7 @@ def test_light_around_the_grid_shines_in():
     full = psf_image(PSF.scaled(K), 40)
     wide = np.zeros((FINE + 16, FINE + 16))
     wide[20, 5] = 1.0  # 3 small pixels left of the grid
-    image = render.background_images(full, np.zeros(2), wide, N, K)[0]
+    image = render.BackgroundView(full, np.zeros(2), N, K).images(wide)[0]
     position = (np.array([[5, 20]]) - (FINE + 15) / 2) / K
     point = render.point_images(narrow_from_full(full), position, N, K)[0][0]
     np.testing.assert_allclose(image, point, atol=1e-3 * full.max())
@@ -101,7 +103,7 @@ def test_starlet_noise_is_that_of_back_projected_draws():
     full = psf_image(PSF.scaled(K), 40)
     epoch = Epoch(np.zeros((N, N)), weight, full, full, 0.0, np.zeros(2))
     layout = Layout(N, K, 0, 0.0, False, False, True)
-    operator = render.background_operator(full, np.zeros(2), N, K).astype(float)
+    operator = render.BackgroundView(full, np.zeros(2), N, K).matrix().astype(float)
     draws = rng.normal(size=(600, N * N)) * np.sqrt(weight.ravel())
     coefficients = starlet((draws @ operator).reshape(-1, FINE, FINE))[:, :-1]
     ratio = coefficients.std(axis=0) / np.sqrt(back_projected_variance(epoch, layout))
@@ -115,7 +117,7 @@ def test_galaxy_profile_is_the_drawn_galaxy():
     full = psf_image(PSF.scaled(K), 64)
     theta = np.array([100.0, 0.9, -0.5, np.log(4.0), np.log(1.5), 0.1, 0.0])
     h = galaxy.profile(theta, galaxy.Frame.of(FINE))
-    image = render.background_images(full, np.zeros(2), h, N, K)[0]
+    image = render.BackgroundView(full, np.zeros(2), N, K).images(h)[0]
     # e = (1 - q) / (1 + q); the drawn radius is along the major axis, ours the mean of the axes.
     q = 0.9 / 1.1
     x, y = CENTRE + 0.45, CENTRE - 0.25

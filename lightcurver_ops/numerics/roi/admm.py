@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from lightcurver_ops.numerics.roi.normal import mirror_lower
 from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
 
 Array = NDArray[np.float64]
@@ -48,9 +49,8 @@ class Solver:
         system[np.diag_indices_from(system)] += RHO * self.pixel_scale**2
         factor = linalg.lapack.dpotrf(system, lower=0, overwrite_a=1)[0]
         inverse = linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0]
-        lower = np.tril_indices_from(inverse, -1)
-        inverse[lower] = inverse.T[lower]
-        self.inverse = inverse
+        self.inverse = inverse.T
+        mirror_lower(self.inverse)
 
     def solve(
         self,

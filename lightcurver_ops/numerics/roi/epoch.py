@@ -6,10 +6,11 @@ translation, and a constant sky if wanted. Eliminating the local ones exactly (v
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, sparse
 
 from lightcurver_ops.numerics.roi import render
 
@@ -45,7 +46,8 @@ class Layout:
         size, subsampling: n and k.
         sources: J.
         translation_sigma: Gaussian prior of a translation around the expected one, data pixels; 0 fixes it.
-        sky: True for a free constant per epoch.
+        sky_sigma: Gaussian prior of the constant sky of each epoch around zero, in units of the epoch's median noise;
+            0 for none.
         move_positions: True to let the positions of the sources be free.
         background: True to let the background be free.
     """
@@ -54,7 +56,7 @@ class Layout:
     subsampling: int
     sources: int
     translation_sigma: float
-    sky: bool
+    sky_sigma: float
     move_positions: bool
     background: bool
 
@@ -62,6 +64,11 @@ class Layout:
     def fine(self) -> int:
         """N, the side of the background's grid."""
         return self.size * self.subsampling
+
+    @property
+    def sky(self) -> bool:
+        """Whether each epoch has a sky of its own."""
+        return self.sky_sigma > 0
 
     @property
     def moved(self) -> int:
@@ -92,33 +99,40 @@ class Linear:
 
     Attributes:
         model: [n, n].
-        background: its part without the point sources, [n, n].
-        loss: half the chi2 of pixels and of the translation's prior.
+        light: its part without the point sources and the sky, [n, n].
+        loss: half the chi2 of pixels and of the priors of translation and sky.
         chi2: of the pixels.
         q, r: QR factors of the local Jacobian (rows: pixels, then priors).
         residual: [rows] weighted residuals.
-        coupling: Q^T times the global Jacobian, [q, G].
-        projected: global Jacobian with the local directions removed, [rows, G] float32.
+        root: [n^2] square root of the weights.
+        by_positions: [n^2, moved] Jacobian of the weighted pixels with respect to the positions.
+        view: how the pixels see the background; None where it is not free.
+        turn: [N^2, N^2] sparse, the rotation of the scene; None for none.
     """
 
     model: Array
-    background: Array
+    light: Array
     loss: float
     chi2: float
     q: Array
     r: Array
     residual: Array
-    coupling: Array
-    projected: NDArray[np.float32]
+    root: Array
+    by_positions: Array
+    view: render.BackgroundView | None
+    turn: sparse.csr_matrix | None
 
     @property
     def unseen(self) -> NDArray[np.bool_]:
         """Which local unknowns no good pixel sees."""
         return np.abs(np.diag(self.r)) < 1e-6 * np.abs(np.diag(self.r)).max()
 
-    def local_step(self, global_step: Array) -> Array:
+    def local_step(self, global_step: Array | None = None) -> Array:
         """The best step of the local unknowns once the global ones have moved."""
-        return linalg.solve_triangular(self.r, self.q.T @ self.residual - self.coupling @ global_step)
+        target = self.q.T @ self.residual
+        if global_step is not None:
+            target = target - self.coupling @ global_step
+        return linalg.solve_triangular(self.r, target)
 
     def local_response(self, directions: Array | None = None) -> Array:
         """How the local unknowns answer to the global ones [q, G], or along directions [X, G] of these [q, X]."""
@@ -130,32 +144,39 @@ class Linear:
         inverse = linalg.solve_triangular(self.r, np.eye(len(self.r)))
         return np.sum(inverse[:sources] ** 2, axis=1)
 
+    def _adjoint(self, rows: Array) -> Array:
+        """The transposed global Jacobian of the pixels times rows [M, n^2]: [M, G]."""
+        parts = [rows @ self.by_positions]
+        if self.view is not None:
+            n = self.view.size
+            back = self.view.back((rows * self.root).reshape(-1, n, n)).reshape(len(rows), -1)
+            parts.append(back if self.turn is None else (self.turn.T @ back.T).T)
+        return np.concatenate(parts, axis=1)
+
+    @cached_property
+    def coupling(self) -> Array:
+        """Q^T times the global Jacobian, [q, G]."""
+        return self._adjoint(self.q[: self.root.size].T)
+
     def rhs(self) -> Array:
         """Gradient of the log likelihood with respect to the global unknowns, the local ones at their best."""
         projected_residual = self.residual - self.q @ (self.q.T @ self.residual)
-        return (self.projected.T @ projected_residual.astype(np.float32)).astype(np.float64)
+        return self._adjoint(projected_residual[None, : self.root.size])[0]
 
-
-def _parts(
-    epoch: Epoch, local: Local, positions: Array, h: Array, outside: Array | None, layout: Layout
-) -> tuple:
-    n, k = layout.size, layout.subsampling
-    at = render.rotate(positions, epoch.angle) + local.translation
-    points, dx, dy = render.point_images(epoch.narrow, at, n, k)
-    model = np.tensordot(local.flux, points, axes=1) + local.sky
-    slope = np.stack([np.tensordot(local.flux, d, axes=1) for d in (dx, dy)])
-    background = np.zeros((n, n))
-    turn = None
-    if layout.background or np.any(h) or outside is not None:
-        turn = render.rotation_operator(epoch.angle, layout.fine) if epoch.angle != 0 else None
-        light = (h.ravel() if turn is None else turn @ h.ravel()).reshape(h.shape)
-        if outside is not None:
-            margin = (len(outside) - layout.fine) // 2
-            light = np.pad(light, margin) + outside
-        images = render.background_images(epoch.background_psf, local.translation, light, n, k)
-        background = images[0]
-        slope = slope + images[1:]
-    return model + background, background, points, dx, dy, slope, turn
+    def projected(self) -> NDArray[np.float32]:
+        """Global Jacobian with the local directions removed, [rows, G] float32: large, made when asked for."""
+        moved, pixels = self.by_positions.shape[1], self.root.size
+        fine = 0 if self.view is None else self.view.fine
+        jacobian = np.zeros((len(self.q), moved + fine**2), dtype=np.float32)
+        jacobian[:pixels, :moved] = self.by_positions
+        if self.view is not None:
+            matrix = self.view.matrix()
+            if self.turn is not None:
+                matrix = np.ascontiguousarray((self.turn.T @ matrix.T).T)
+            np.multiply(matrix, self.root[:, None].astype(np.float32), out=jacobian[:pixels, moved:])
+        q = self.q.astype(np.float32)
+        jacobian -= q @ (q.T @ jacobian)
+        return jacobian
 
 
 def linearise(
@@ -170,56 +191,65 @@ def linearise(
         layout: what is free.
         outside: [N + 2 m, N + 2 m] light around the background's grid (0 in it), in the frame of the epoch.
     """
-    model, background, points, dx, dy, slope, turn = _parts(epoch, local, positions, h, outside, layout)
-    s = np.sqrt(epoch.weight).ravel()
-    pixels = s.size
-    free_shift = layout.translation_sigma > 0
-    columns = [points.reshape(layout.sources, pixels)]
-    if free_shift:
-        columns.append(slope.reshape(2, pixels))
-    if layout.sky:
-        columns.append(np.ones((1, pixels)))
-    local_jacobian = np.concatenate(columns).T * s[:, None]
-    unknowns = local_jacobian.shape[1]
-    prior = np.zeros((unknowns, unknowns))
-    pull = np.zeros(unknowns)
-    # A source that no good pixel sees keeps its flux: without this the system would be singular.
-    size = np.sqrt(np.sum(local_jacobian**2, axis=0))
-    prior[np.diag_indices(unknowns)] = 1e-7 * max(size.max(initial=0.0), 1e-30)
-    if free_shift:
-        at = np.arange(layout.sources, layout.sources + 2)
-        prior[at, at] = 1.0 / layout.translation_sigma
-        pull[at] = (epoch.translation - local.translation) / layout.translation_sigma
-    q, r = linalg.qr(np.concatenate([local_jacobian, prior]), mode="economic")
-    residual = np.concatenate([s * (epoch.data - model).ravel(), pull])
-
-    parts = []
+    n, k = layout.size, layout.subsampling
+    at = render.rotate(positions, epoch.angle) + local.translation
+    points, dx, dy = render.point_images(epoch.narrow, at, n, k)
+    slope = np.stack([np.tensordot(local.flux, d, axes=1) for d in (dx, dy)])
+    light, view, turn = np.zeros((n, n)), None, None
+    if layout.background or np.any(h) or outside is not None:
+        turn = render.rotation_operator(epoch.angle, layout.fine) if epoch.angle != 0 else None
+        view = render.BackgroundView(epoch.background_psf, local.translation, n, k)
+        turned = (h.ravel() if turn is None else turn @ h.ravel()).reshape(h.shape)
+        if outside is not None:
+            turned = np.pad(turned, (len(outside) - layout.fine) // 2) + outside
+        light, *by_shift = view.images(turned)
+        slope = slope + by_shift
+    model = np.tensordot(local.flux, points, axes=1) + local.sky + light
+    root = np.sqrt(epoch.weight).ravel()
+    q, r, pull = _local_system(epoch, local, points, slope, root, layout)
+    residual = np.concatenate([root * (epoch.data - model).ravel(), pull])
+    by_positions = np.zeros((root.size, 0))
     if layout.move_positions:
-        c, sn = np.cos(epoch.angle), np.sin(epoch.angle)
-        along = [c * dx + sn * dy, -sn * dx + c * dy]
-        jacobian = np.stack([local.flux[:, None, None] * a for a in along], axis=1).reshape(-1, pixels).T
-        parts.append((jacobian * s[:, None]).astype(np.float32))
-    if layout.background:
-        n, k = layout.size, layout.subsampling
-        operator = render.background_operator(epoch.background_psf, local.translation, n, k)
-        full = operator if turn is None else np.ascontiguousarray((turn.T @ operator.T).T)
-        parts.append(full * s[:, None].astype(np.float32))
-    rows = pixels + unknowns
-    globals_ = np.zeros((rows, sum(p.shape[1] for p in parts)), dtype=np.float32)
-    if parts:
-        globals_[:pixels] = np.concatenate(parts, axis=1)
-    q32 = q.astype(np.float32)
-    coupling = q32.T @ globals_
-    globals_ -= q32 @ coupling
-    chi2 = float(residual[:pixels] @ residual[:pixels])
+        c, s = np.cos(epoch.angle), np.sin(epoch.angle)
+        along = [local.flux[:, None, None] * a for a in (c * dx + s * dy, -s * dx + c * dy)]
+        by_positions = np.stack(along, axis=1).reshape(-1, root.size).T * root[:, None]
     return Linear(
         model=model,
-        background=background,
+        light=light,
         loss=0.5 * float(residual @ residual),
-        chi2=chi2,
+        chi2=float(residual[: root.size] @ residual[: root.size]),
         q=q,
         r=r,
         residual=residual,
-        coupling=coupling.astype(np.float64),
-        projected=globals_,
+        root=root,
+        by_positions=by_positions,
+        view=view if layout.background else None,
+        turn=turn,
     )
+
+
+def _local_system(
+    epoch: Epoch, local: Local, points: Array, slope: Array, root: Array, layout: Layout
+) -> tuple[Array, Array, Array]:
+    """QR factors of the local Jacobian with its priors, and what the priors pull with."""
+    columns = [points.reshape(layout.sources, root.size)]
+    if layout.translation_sigma > 0:
+        columns.append(slope.reshape(2, root.size))
+    if layout.sky:
+        columns.append(np.ones((1, root.size)))
+    jacobian = np.concatenate(columns).T * root[:, None]
+    unknowns = jacobian.shape[1]
+    prior, pull = np.zeros((unknowns, unknowns)), np.zeros(unknowns)
+    # A source that no good pixel sees keeps its flux: without this the system would be singular.
+    size = np.sqrt(np.sum(jacobian**2, axis=0))
+    prior[np.diag_indices(unknowns)] = 1e-7 * max(size.max(initial=0.0), 1e-30)
+    if layout.translation_sigma > 0:
+        at = np.arange(layout.sources, layout.sources + 2)
+        prior[at, at] = 1.0 / layout.translation_sigma
+        pull[at] = (epoch.translation - local.translation) / layout.translation_sigma
+    if layout.sky and root.any():
+        sigma = layout.sky_sigma / np.median(root[root > 0])
+        prior[-1, -1] = 1.0 / sigma
+        pull[-1] = -local.sky / sigma
+    q, r = linalg.qr(np.concatenate([jacobian, prior]), mode="economic")
+    return q, r, pull

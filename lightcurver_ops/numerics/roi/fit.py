@@ -8,9 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from lightcurver_ops.numerics.psf.operators import blur_matrix, narrow_from_full
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.epoch import Epoch, Layout, Local
-from lightcurver_ops.numerics.roi.iterate import Problem, State, everything, finish, points_only
+from lightcurver_ops.numerics.roi.finish import finish
+from lightcurver_ops.numerics.roi.iterate import solve
+from lightcurver_ops.numerics.roi.points import points_only, without_outliers
 from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
+from lightcurver_ops.numerics.roi.state import Problem, State
 
 __all__ = ["RoiFit", "RoiOptions", "fit_roi"]
 
@@ -85,9 +88,12 @@ def fit_roi(
         from lightcurver_ops.numerics.roi.reference import fit_with_starred
 
         return fit_with_starred(problem, state)
-    outcome = points_only(problem, state)
     if optimise_background:
-        outcome = everything(problem, outcome.state)
+        return finish(*solve(problem, state))
+    outcome = points_only(problem, state)
+    if problem.options.reject:
+        problem, state = without_outliers(problem, outcome.state)
+        outcome = points_only(problem, state)
     return finish(problem, outcome)
 
 
@@ -160,7 +166,7 @@ def set_up(
             subsampling=subsampling,
             sources=len(c),
             translation_sigma=options.translation_sigma,
-            sky=options.sky,
+            sky_sigma=0.0 if like_starred else options.sky_sigma,
             move_positions=fix_astrometry is not True and len(c) > 0,
             background=optimise_background,
         ),

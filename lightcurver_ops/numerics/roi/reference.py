@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import render
 from lightcurver_ops.numerics.roi.epoch import Epoch, Local
-from lightcurver_ops.numerics.roi.iterate import Outcome, Problem, State, finish, gather, points_only
+from lightcurver_ops.numerics.roi.finish import finish
+from lightcurver_ops.numerics.roi.iterate import gather
+from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.result import RoiFit
+from lightcurver_ops.numerics.roi.state import Outcome, Problem, State
 
 Array = NDArray[np.float64]
 

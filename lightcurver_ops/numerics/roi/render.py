@@ -6,17 +6,16 @@ grids share their centre, (n-1)/2 in data pixels, (N-1)/2 on the background's gr
 for even and odd sides alike. A data pixel is the *sum* of its k x k small pixels: fluxes are total fluxes.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage, sparse
+from scipy import fft, sparse
 
 from lightcurver_ops.numerics.psf.operators import SIGMA
 
 Array = NDArray[np.float64]
-
-DERIVATIVE_STEP = 0.05  # small pixels
 
 
 def rotate(positions: Array, angle: float) -> Array:
@@ -49,53 +48,112 @@ def point_images(narrow: Array, positions: Array, size: int, subsampling: int) -
     return along_y @ right, along_y @ (narrow @ slope[:, 0].swapaxes(-1, -2)), slope[:, 1] @ right
 
 
-def background_operator(psf: Array, shift: Array, size: int, subsampling: int) -> NDArray[np.float32]:
-    """The matrix from the (already turned) background to the pixels of an epoch: shift, convolve, bin.
+@dataclass(frozen=True)
+class BackgroundView:
+    """How the pixels of one epoch see the (already turned) background: shifted, convolved with its PSF, binned.
 
-    Args:
+    Attributes:
         psf: PSF of the background [P, P] on the fine grid.
         shift: (dx, dy) of the epoch in data pixels.
         size, subsampling: n and k.
-
-    Returns:
-        [n^2, N^2] float32; rows are the pixels of the stamp, columns those of the background, row-major.
     """
-    fine = size * subsampling
-    kernel = background_kernel(psf, shift, fine, subsampling)
-    row, column = kernel.strides
-    view = np.lib.stride_tricks.as_strided(
-        kernel[fine - 1 :, fine - 1 :],
-        (size, size, fine, fine),
-        (subsampling * row, subsampling * column, -row, -column),
-        writeable=False,
-    )
-    return view.reshape(size * size, fine * fine)
+
+    psf: Array
+    shift: Array
+    size: int
+    subsampling: int
+
+    @property
+    def fine(self) -> int:
+        """N, small pixels along a side."""
+        return self.size * self.subsampling
+
+    def images(self, light: Array) -> Array:
+        """The image of the background and its derivatives with respect to the shift, [3, n, n]: image, d/dx, d/dy.
+
+        Args:
+            light: [N + 2 m, N + 2 m] flux per small pixel in the frame of the epoch, on the background's grid or on a
+                wider one with the same centre, whose margin holds what shines in from outside.
+        """
+        n, k = self.size, self.subsampling
+        margin = (light.shape[0] - self.fine) // 2
+        length = _odd_length(light.shape[0] + self.psf.shape[0])
+        spectrum = _centred_spectrum(self.psf, _small(self.shift, k), length)
+        spectrum = spectrum * fft.rfft2(light, (length, length))
+        by_x, by_y = _slopes(length)
+        moved = np.stack([spectrum, k * by_x * spectrum, k * by_y * spectrum])
+        seen = fft.irfft2(moved, (length, length))[
+            :, margin : margin + self.fine, margin : margin + self.fine
+        ]
+        return seen.reshape(3, n, k, n, k).sum(axis=(2, 4))
+
+    def back(self, images: Array) -> Array:
+        """The adjoint of `images`' first: [M, n, n] to [M, N, N]."""
+        k = self.subsampling
+        length = _odd_length(self.fine + self.psf.shape[0])
+        spectrum = np.conj(_centred_spectrum(self.psf, _small(self.shift, k), length))
+        wide = np.repeat(np.repeat(images, k, axis=1), k, axis=2)
+        seen = fft.irfft2(spectrum * fft.rfft2(wide, (length, length)), (length, length))
+        result: Array = seen[:, : self.fine, : self.fine]
+        return result
+
+    def kernel(self) -> NDArray[np.float32]:
+        """What data pixel i receives from small pixel u stands at index [N - 1 + k i - u], of 2 N - k per axis."""
+        k, reach = self.subsampling, self.fine - 1
+        length = _odd_length(max(2 * self.fine, self.psf.shape[0]) + self.psf.shape[0])
+        seen = fft.irfft2(_centred_spectrum(self.psf, _small(self.shift, k), length), (length, length))
+        kernel = np.roll(seen, (reach, reach), axis=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+        for _ in range(2):
+            kernel = np.lib.stride_tricks.sliding_window_view(kernel, k, axis=0).sum(axis=-1).T
+        return np.ascontiguousarray(kernel, dtype=np.float32)
+
+    def matrix(self) -> NDArray[np.float32]:
+        """The matrix of `images`' first, [n^2, N^2]: rows are the pixels of the stamp, columns the background's."""
+        n, k, fine = self.size, self.subsampling, self.fine
+        kernel = self.kernel()
+        row, column = kernel.strides
+        view = np.lib.stride_tricks.as_strided(
+            kernel[fine - 1 :, fine - 1 :],
+            (n, n, fine, fine),
+            (k * row, k * column, -row, -column),
+            writeable=False,
+        )
+        return view.reshape(n * n, fine * fine)
 
 
-def background_images(psf: Array, shift: Array, light: Array, size: int, subsampling: int) -> Array:
-    """The image of the background and its derivatives with respect to the shift, [3, n, n]: image, d/dx, d/dy.
+def _small(shift: Array, subsampling: int) -> tuple[float, float]:
+    """(dx, dy) in small pixels."""
+    return float(subsampling * shift[0]), float(subsampling * shift[1])
 
-    Args:
-        psf, shift, size, subsampling: as in `background_operator`.
-        light: [N + 2 m, N + 2 m] flux per small pixel in the frame of the epoch, on the background's grid or on a wider
-            one with the same centre, whose margin holds what shines in from outside.
-    """
-    side = psf.shape[0] + 3 - psf.shape[0] % 2
-    spline = _spline(psf)
-    moves = np.array([[0.0, 0.0], [1, 0], [-1, 0], [0, 1], [0, -1]]) * DERIVATIVE_STEP
-    value, right, left, up, down = (
-        _shifted_kernel(spline, subsampling * shift + move, side) for move in moves
-    )
-    # Per data pixel: the shift of k small pixels.
-    slope = subsampling / (2 * DERIVATIVE_STEP)
-    kernels = np.stack([value, slope * (right - left), slope * (up - down)])
-    margin = (light.shape[0] - size * subsampling) // 2
-    first = margin + side // 2
-    length = fft.next_fast_len(light.shape[0] + side - 1, real=True)
-    product = fft.rfft2(kernels, (length, length)) * fft.rfft2(light, (length, length))
-    last = first + size * subsampling
-    seen = fft.irfft2(product, (length, length))[:, first:last, first:last]
-    return seen.reshape(3, size, subsampling, size, subsampling).sum(axis=(2, 4))
+
+def _odd_length(least: int) -> int:
+    """The smallest odd length from here on that a Fourier transform is fast at; odd: no Nyquist frequency."""
+    length = least | 1
+    while _largest_factor(length) > 7:
+        length += 2
+    return length
+
+
+@lru_cache(maxsize=512)
+def _largest_factor(number: int) -> int:
+    for factor in (3, 5, 7):
+        while number % factor == 0:
+            number //= factor
+    return max(number, 1)
+
+
+@lru_cache(maxsize=32)
+def _slopes(length: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Multipliers for minus the derivatives along x and y: what a shift does."""
+    return -2j * np.pi * fft.rfftfreq(length)[None, :], -2j * np.pi * fft.fftfreq(length)[:, None]
+
+
+def _centred_spectrum(psf: Array, shift: tuple[float, float], length: int) -> NDArray[np.complex128]:
+    """Transform of a PSF whose centre, (P - 1)/2, is moved to the pixel (0, 0) and by (dx, dy) small pixels."""
+    by_x, by_y = _slopes(length)
+    centre = (psf.shape[0] - 1) / 2
+    phase = np.exp(by_x * (shift[0] - centre)) * np.exp(by_y * (shift[1] - centre))
+    return fft.rfft2(psf, (length, length)) * phase
 
 
 def high_resolution_sources(positions: Array, flux: Array, size: int, subsampling: int) -> Array:
@@ -111,33 +169,6 @@ def high_resolution_sources(positions: Array, flux: Array, size: int, subsamplin
         np.sqrt(2 * np.pi) * SIGMA
     )
     return np.einsum("j,ju,jv->uv", np.asarray(flux, dtype=float), gauss[:, 1], gauss[:, 0])
-
-
-def background_kernel(psf: Array, shift: Array, fine: int, subsampling: int) -> NDArray[np.float32]:
-    """What data pixel i receives from small pixel u stands at index [N - 1 + k i - u], of 2 N - k per axis."""
-    kernel = _shifted_kernel(_spline(psf), subsampling * shift, 2 * fine - 1)
-    for _ in range(2):
-        kernel = np.lib.stride_tricks.sliding_window_view(kernel, subsampling, axis=0).sum(axis=-1).T
-    return np.ascontiguousarray(kernel, dtype=np.float32)
-
-
-def _spline(psf: Array) -> tuple[Array, float]:
-    """Coefficients of the quintic spline through a PSF on an odd side, and how far its centre is off the middle."""
-    even = 1 - psf.shape[0] % 2
-    padded = np.pad(psf, (1, 1 + even))
-    return ndimage.spline_filter(padded, order=5, mode="grid-constant"), 0.5 * even
-
-
-def _shifted_kernel(spline: tuple[Array, float], shift: Array, side: int) -> Array:
-    """The PSF of a spline moved by (dx, dy) small pixels, its centre on the middle pixel of an odd side."""
-    coefficients, half = spline
-    kernel = ndimage.shift(
-        coefficients, (shift[1] + half, shift[0] + half), order=5, mode="grid-constant", prefilter=False
-    )
-    cut = max(0, (kernel.shape[0] - side) // 2)
-    kernel = kernel[cut : kernel.shape[0] - cut, cut : kernel.shape[0] - cut]
-    pad: int = (side - kernel.shape[0]) // 2
-    return np.pad(kernel, pad)
 
 
 @lru_cache(maxsize=64)

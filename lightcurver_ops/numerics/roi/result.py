@@ -22,7 +22,9 @@ class RoiOptions:
         galaxy: let a smooth galaxy (one Sersic profile, free and not penalised) be part of the background, where the
             data show one and no background is given. Without it the penalty dims the galaxy and the images seen
             against it gain the light. Not with solver "starred".
-        sky: a free constant per epoch (not with solver "starred").
+        sky_sigma: a free constant sky per epoch, with a Gaussian prior around zero of so many times the epoch's median
+            noise: what the sky subtraction of the frame left (not with solver "starred"). 0: none.
+        reject: leave out pixels that the model does not explain, such as missed cosmics (not with solver "starred").
         max_relinearisations: outer iterations.
         max_iterations: inner iterations per outer one, or gradient steps with solver "starred".
         max_first_iterations: with solver "starred", gradient steps of translations and fluxes alone, before.
@@ -30,12 +32,13 @@ class RoiOptions:
         learning_rate: of the gradient steps with solver "starred".
     """
 
-    strength: float = 1.0
+    strength: float = 3.0
     strength_finest: float = 3.0
     positive: bool = True
     translation_sigma: float = 0.5
     galaxy: bool = True
-    sky: bool = False
+    sky_sigma: float = 0.3
+    reject: bool = True
     max_relinearisations: int = 25
     max_iterations: int = 2000
     max_first_iterations: int = 300
