@@ -7,7 +7,7 @@ PORT ?= 8080
 UV_VERSION := 0.13.9
 PYTEST_ARGS ?= -n auto --dist loadfile
 
-.PHONY: help demo up airflow down test soak test-unit check format lock clean
+.PHONY: help demo up airflow down test soak test-unit bench check format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ soak: $(VENV)/.dev ## Backfill a season of 30 nights, ten times over, on SQLite 
 
 test-unit: $(VENV)/.dev ## Run the tests that take less than a few seconds each
 	$(BIN)/python -m pytest -m "not end_to_end" $(PYTEST_ARGS)
+
+bench: $(VENV)/.runtime ## Benchmarks (hours): make bench ARGS="psf roi --quick"; results in benchmarks/results
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(VENV)/.dev ## Formatter, linter, import rules and type checker
 	$(BIN)/ruff format --check .

@@ -37,7 +37,7 @@ FAST = {
         "stamp_size_ROI": 16,
         "saturation_level": SMALL.detector.saturation_adu,
     },
-    "stars": {"stars_to_use_psf": 5, "stars_to_use_norm": 8},
+    "stars": {"stars_to_use_psf": 5, "stars_to_use_norm": 8, "stars_to_use_control": 0},
     "compute": {"processes": 1, "diagnostics": False},
 }
 
@@ -101,6 +101,17 @@ def reduced_season(raw_season, tmp_path_factory) -> Season:
     return season
 
 
+@pytest.fixture(scope="session")
+def controlled_season(reduced_season, tmp_path_factory) -> Season:
+    """The small season with two control stars, modelled without background, which is quick; not to be changed."""
+    season = copied(reduced_season, tmp_path_factory.mktemp("controlled") / "season")
+    season.configure(stars={"stars_to_use_control": 2}, roi_model={"further_optimize_background": False})
+    lens = season.lens()
+    run_pipeline(lens)
+    lens.close()
+    return season
+
+
 @pytest.fixture
 def season(raw_season, tmp_path) -> Season:
     """A copy of the raw season."""
@@ -112,10 +123,15 @@ def season_copy(reduced_season, tmp_path) -> Callable[[], Season]:
     """Makes a season reduced up to a stage, without computing again what the full run made."""
 
     def copy() -> Season:
-        season = relocated(reduced_season, tmp_path / "season")
-        _move_raw_paths(season, str(reduced_season.directory), str(season.directory))
-        return season
+        return copied(reduced_season, tmp_path / "season")
 
+    return copy
+
+
+def copied(season: Season, directory: Path) -> Season:
+    """A copy of a reduced season."""
+    copy = relocated(season, directory)
+    _move_raw_paths(copy, str(season.directory), str(copy.directory))
     return copy
 
 

@@ -6,7 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping.ledger import now, provenance, upsert
-from lightcurver_ops.bookkeeping.tables import star_exclusions, star_selections, stars, stars_in_frames
+from lightcurver_ops.bookkeeping.tables import (
+    frames,
+    star_exclusions,
+    star_selections,
+    stars,
+    stars_in_frames,
+)
 
 
 def save_selection(
@@ -49,6 +55,14 @@ def current_selection(connection: sa.Connection, lens: str) -> str | None:
     ).scalar()
 
 
+def description_of(connection: sa.Connection, lens: str, selection: str) -> dict[str, Any]:
+    """What decided a selection, as `save_selection` got it."""
+    query = sa.select(star_selections.c.description).where(
+        star_selections.c.lens == lens, star_selections.c.combined_footprint_hash == selection
+    )
+    return json.loads(connection.execute(query).scalar_one())
+
+
 def stars_of(connection: sa.Connection, lens: str, selection: str) -> list[sa.Row]:
     """Stars of a selection, nearest to the ROI first."""
     query = sa.select(stars).where(stars.c.lens == lens, stars.c.combined_footprint_hash == selection)
@@ -77,6 +91,20 @@ def stars_in_frame(
         stars_in_frames.c.frame_id == frame_id, stars_in_frames.c.combined_footprint_hash == selection
     )
     return {row.star_gaia_id: (row.x, row.y) for row in connection.execute(query)}
+
+
+def ids_in_frames(connection: sa.Connection, lens: str, selection: str) -> dict[int, set[str]]:
+    """frame id: gaia ids of the stars of a selection in it."""
+    table = stars_in_frames
+    query = (
+        sa.select(table.c.frame_id, table.c.star_gaia_id)
+        .join(frames, frames.c.id == table.c.frame_id)
+        .where(frames.c.lens == lens, table.c.combined_footprint_hash == selection)
+    )
+    result: dict[int, set[str]] = {}
+    for row in connection.execute(query):
+        result.setdefault(row.frame_id, set()).add(row.star_gaia_id)
+    return result
 
 
 def exclusions_of(connection: sa.Connection, lens: str) -> list[sa.Row]:

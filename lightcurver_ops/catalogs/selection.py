@@ -12,9 +12,6 @@ from lightcurver_ops.catalogs.motion import positions_at
 from lightcurver_ops.catalogs.regions import separation_deg
 from lightcurver_ops.errors import ConfigurationError, QualityGate
 
-DEFAULT_NUMBER = 10
-"""Stars used where the configuration names none and no number."""
-
 
 @dataclass(frozen=True)
 class Cuts:
@@ -146,26 +143,29 @@ def select_reference_stars(
 
 
 def choose(
-    names: Sequence[str], use: int | str | Sequence[str] | None = None, exclude: str | Sequence[str] = ()
+    names: Sequence[str],
+    use: int | str | Sequence[str],
+    exclude: str | Sequence[str] = (),
 ) -> list[str]:
-    """The stars to use, closest first.
+    """The stars to use, in the order of `names`.
 
     Args:
-        names: all stars, closest first.
-        use: None, the 10 closest; an integer N, the N closest; names, as a list or as letters in one string.
+        names: all stars, the best first.
+        use: an integer N, the first N; names, as a list or as letters in one string.
         exclude: never these (they do not count among the N), as a list or as letters in one string.
 
     Raises:
         ConfigurationError: a name that no star has, a number below 1, or no star left.
     """
     excluded = list(exclude)
-    number = DEFAULT_NUMBER if use is None else use if isinstance(use, int) else None
-    wanted = list(names) if use is None or isinstance(use, int) else list(use)
+    number = use if isinstance(use, int) else None
+    wanted = list(names) if isinstance(use, int) else list(use)
     strangers = sorted({*wanted, *excluded} - set(names), key=lambda name: (len(name), name))
     if strangers:
+        known = sorted(names, key=lambda name: (len(name), name))
         raise ConfigurationError(
-            f"no reference star is called {', '.join(map(repr, strangers))}; there are {', '.join(names) or 'none'}. "
-            "Correct the stars to use or to exclude (a list of names, closest to the ROI first)."
+            f"no reference star is called {', '.join(map(repr, strangers))}; there are {', '.join(known) or 'none'}. "
+            "Correct the stars to use or to exclude (a list of names; `lcops stars list` has them)."
         )
     if number is not None and number < 1:
         raise ConfigurationError(f"the number of stars to use must be 1 or more, not {number}")

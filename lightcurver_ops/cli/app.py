@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lightcurver_ops import __version__
-from lightcurver_ops.cli import configure, frames, lightcurve, run, simulate, stars
+from lightcurver_ops.cli import configure, frames, inject, lightcurve, run, simulate, stars
 from lightcurver_ops.errors import (
     BadFrame,
     ConfigurationError,
@@ -46,6 +46,7 @@ app.command("check", short_help="Validate and explain a configuration.")(configu
 app.command("run", short_help="Make what is missing or out of date.")(run.run)
 app.command("status", short_help="Show what is done, what is not, and why.")(run.status)
 app.command("lightcurve", short_help="Show the light curve: table, CSV or figure.")(lightcurve.lightcurve)
+app.command("inject", short_help="Test the light curve with artificial variations.")(inject.inject)
 app.add_typer(frames.app, name="frames", short_help="List, explain, eliminate, restore frames.")
 app.add_typer(stars.app, name="stars", short_help="List, exclude, include reference stars.")
 app.command("simulate", short_help="Write a simulated season to try things on.")(simulate.simulate)

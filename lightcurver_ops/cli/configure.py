@@ -12,6 +12,7 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.loading import load_lens_with_notices
 from lightcurver_ops.config.template import PLACEHOLDER, lens_template
 from lightcurver_ops.errors import BadFrame, ConfigurationError, LightcurverError
+from lightcurver_ops.stages.reference_stars import DEFAULT_NUMBER, Purpose
 
 
 def init(
@@ -101,7 +102,7 @@ def _explanation(lens: LensConfig) -> list[str]:
         f"raw frames: {lens.raw.files_match_pattern} in {', '.join(lens.raw.raw_dirs)}; they {solved}",
         f"reference stars: {region}, G from {_limit(stars.min_gmag)} to {_limit(stars.max_gmag)}, "
         f"at least {stars.min_number_stars}, from {stars.gaia_catalog_file or stars.gaia_provider}",
-        f"PSF: {_use(stars.stars_to_use_psf)}; normalization: {_use(stars.stars_to_use_norm)}",
+        f"PSF: {_use(stars.stars_to_use_psf, 'psf')}; normalization: {_use(stars.stars_to_use_norm, 'norm')}",
         f"products in {lens.workdir}; bookkeeping in "
         + ("the database of the configuration" if lens.database else str(lens.workdir / "database.sqlite3")),
         "without telescope: no airmass, Moon and Sun"
@@ -114,10 +115,10 @@ def _limit(value: float | None) -> str:
     return "any" if value is None else f"{value:g}"
 
 
-def _use(value: int | list[str] | None) -> str:
-    if value is None:
-        return "the 10 closest stars"
-    return f"the {value} closest stars" if isinstance(value, int) else f"stars {' '.join(value)}"
+def _use(value: int | list[str] | None, purpose: Purpose) -> str:
+    if isinstance(value, list):
+        return f"stars {' '.join(value)}"
+    return f"the best stars, up to {DEFAULT_NUMBER[purpose] if value is None else value}"
 
 
 def _raw(lens: LensConfig) -> list[str]:

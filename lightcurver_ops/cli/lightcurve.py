@@ -1,5 +1,6 @@
 """`lcops lightcurve`: the published light curve as a table, CSV or figure."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,7 +41,7 @@ def lightcurve(
     """Show the light curve of each image: magnitudes (or fluxes where there is no zero point) with errors."""
     with opened(config) as lens:
         ensure_initialized(lens)
-        labels, epochs, nights, title = _published(lens, config, filter_name, version)
+        labels, epochs, nights, title, controls = _published(lens, config, filter_name, version)
     if plot is not None:
         from lightcurver_ops.diagnostics.light_curves import plot_light_curves
 
@@ -57,12 +58,15 @@ def lightcurve(
         write_csv(sys.stdout, columns)
     else:
         typer.echo(title)
+        if controls:
+            typer.echo(f"# {controls}")
         typer.echo(_as_table(labels, columns))
 
 
 def _published(
     lens: Lens, config: Path, filter_name: str | None, version: int | None
-) -> tuple[list[str], Any, Any, str]:
+) -> tuple[list[str], Any, Any, str, str | None]:
+    from lightcurver_ops.stages.control_light_curves import control_line
     from lightcurver_ops.stages.light_curve_products import published_columns
 
     with reading(lens.engine) as connection:
@@ -84,7 +88,8 @@ def _published(
             )
         labels, epochs, nights = published_columns(connection, publication.id)
     title = f"{lens.name}, filter {name}, version {publication.version} of {publication.made_at:%Y-%m-%d %H:%M} UTC"
-    return labels, epochs, nights, title
+    controls = control_line(json.loads(publication.control_stars)) if publication.control_stars else None
+    return labels, epochs, nights, title, controls
 
 
 def _as_table(labels: list[str], columns: dict[str, Any]) -> str:

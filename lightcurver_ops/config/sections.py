@@ -20,6 +20,9 @@ from lightcurver_ops.config.header import HeaderMapping
 
 Label = Annotated[str, Field(min_length=1, max_length=40)]
 StarList = list[str]
+StarCount = Annotated[int, Field(ge=1)]
+ControlCount = Annotated[int, Field(ge=0, le=3)]
+ControlList = Annotated[StarList, Field(max_length=3)]
 ColumnName = str
 
 
@@ -153,14 +156,20 @@ class Stars(Section):
     """The Gaia archive, its copy at VizieR, or a local file."""
     gaia_catalog_file: Path | None = None
     """For the provider file: ECSV, FITS, CSV or Parquet with Gaia's column names."""
-    stars_to_use_psf: int | StarList | None = None
-    """Stars of the PSF: names, a number N (the N closest to the ROI), or null (the 10 closest)."""
+    stars_to_use_psf: StarCount | StarList | None = None
+    """Stars of the PSF: names; a number N, the N best (bright, isolated, point-like, of usual colour, near the ROI and
+    around it; `lcops stars list` has their ranks); or null, up to 16. Unless named, a star that a frame shows saturated
+    or too faint makes way for the next."""
     stars_to_exclude_psf: StarList = []
     """Never for the PSF."""
-    stars_to_use_norm: int | StarList | None = None
-    """Stars of the normalization and zero points: names, a number, or null (the 10 closest)."""
+    stars_to_use_norm: StarCount | StarList | None = None
+    """Stars of the normalization and zero points: names; a number N, the N best (as above, constant too, and distance
+    counts less); or null, up to 24."""
     stars_to_exclude_norm: StarList = []
     """Never for the normalization."""
+    stars_to_use_control: ControlCount | ControlList = 2
+    """Control stars, at most 3: stars of the lens's brightness that take no part in PSF and normalization and are
+    modelled like the lens, so that their scatter tells how good its errors are: a number, names, or 0 for none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Stars":
@@ -170,6 +179,14 @@ class Stars(Section):
             raise ValueError(
                 f"min_gmag ({self.min_gmag}) is the bright limit and must be smaller than max_gmag ({self.max_gmag})"
             )
+        for purpose in ("psf", "norm"):
+            controls, use = self.stars_to_use_control, getattr(self, f"stars_to_use_{purpose}")
+            if isinstance(controls, list) and isinstance(use, list) and (both := set(controls) & set(use)):
+                raise ValueError(
+                    f"stars_to_use_control and stars_to_use_{purpose} both name {', '.join(sorted(both))}: a control "
+                    "star takes no part in the PSF and the normalization, else its scatter flatters; take it out of "
+                    "one of the lists"
+                )
         return self
 
 
@@ -214,6 +231,14 @@ class Psf(Section):
     """At most this many iterations of the Moffat fit."""
     n_iter_pixels: int = Field(default=3000, ge=1)
     """At most this many iterations of the pixel grid."""
+    min_signal_to_noise: Positive | None = 50.0
+    """A frame whose PSF stars have less than this together (clouds) gets no PSF: it would be that of noise; null: no
+    limit."""
+    max_elongation: Annotated[float, Field(ge=1)] | None = 1.3
+    """A frame whose PSF is longer than wide by more than this factor (trailed) takes no part; null: no limit."""
+    max_doubleness: Annotated[float, Field(ge=0)] | None = 0.15
+    """A frame whose PSF has a second peak that rises by more than this above the saddle, in units of the first (two
+    exposures in one), takes no part; null: no limit."""
 
 
 class Exclusion(Section):
@@ -238,8 +263,8 @@ class StarPhotometry(Section):
 
     psf_fit_exclude_strategy: Exclusion | None = Exclusion(sigma_clip=5.0)
     """Frames whose PSF fitted badly take no part; null: all take part."""
-    uniform_background_per_epoch: bool = False
-    """Fit a constant background in each stamp."""
+    uniform_background_per_epoch: bool = True
+    """Fit a constant background in each stamp: what the sky subtraction of the frame left."""
     starlet_global_background: bool = False
     """Fit what lies around the star, common to all epochs."""
 
@@ -267,8 +292,8 @@ class ZeroPoints(Section):
 class Regularisation(Section):
     """Strengths of the penalties of the ROI model, in units of the noise."""
 
-    scales: Annotated[float, Field(ge=0)] = 1.0
-    """Starlet scales of the background but the finest."""
+    scales: Annotated[float, Field(ge=0)] = 3.0
+    """Starlet scales of the background but the finest; at 3 the noise alone makes next to no structure."""
     high_frequency: Annotated[float, Field(ge=0)] = 3.0
     """The finest starlet scale."""
     positivity: Annotated[float, Field(ge=0)] = 1.0
@@ -295,12 +320,17 @@ class RoiModel(Section):
     smooth_galaxy: bool = True
     """Let one smooth profile (Sersic), fitted, not penalised, be part of the background where the data show a galaxy;
     false: the penalised pixels alone, as in STARRED, which dim the galaxy and brighten the images seen against it."""
+    uniform_background_per_epoch: bool = True
+    """Fit a constant background in each epoch: what the sky subtraction of the frame left."""
     regularisation: Regularisation = Regularisation()
     """Penalties on the background."""
     n_iter_translations: int = Field(default=300, ge=1)
     """solver starred: iterations of translations and fluxes."""
     n_iter_all: int = Field(default=2000, ge=1)
     """At most this many iterations of the whole model."""
+    calibrate_errors: bool = False
+    """Multiply the errors of the light curve by what the control stars scatter more, or less, than their own quoted
+    errors (stars.stars_to_use_control); the errors of the model are kept beside them."""
 
 
 class Compute(Section):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.diagnostics.canvas import (
     ALARM,
+    QUIET,
     SMALL,
     add_axes,
     colour,
@@ -54,7 +55,13 @@ _PAGE = """<!DOCTYPE html>
 
 
 def plot_light_curves(
-    path: str | Path, *, title: str, labels: Sequence[str], epochs: Columns, nights: Columns
+    path: str | Path,
+    *,
+    title: str,
+    labels: Sequence[str],
+    epochs: Columns,
+    nights: Columns,
+    controls: Mapping[str, tuple[NDArray, NDArray, NDArray]] | None = None,
 ) -> None:
     """Write a figure of the light curves: nights with error bars on the single epochs, and chi2 of the epochs.
 
@@ -66,13 +73,14 @@ def plot_light_curves(
         title: above the figure.
         labels: of the images.
         epochs, nights: columns mjd, and per image <label>_flux, _d_flux, _mag, _d_mag; epochs also reduced_chi2.
+        controls: by name of a control star its mjd, residuals and quoted errors (mmag), for a panel of their own.
 
     Raises:
         ConfigurationError, TemporaryFailure: the file cannot be written.
     """
     kind = _quantity(labels, epochs, nights)
     figure = new_figure(11.0, 7.0, title)
-    axes = add_axes(figure, 0.9, 2.2, 8.5, 4.3)
+    axes = add_axes(figure, 0.9, 3.5, 8.5, 3.0) if controls else add_axes(figure, 0.9, 2.2, 8.5, 4.3)
     handles = [_draw_curve(axes, j, f"{label}_", kind, epochs, nights) for j, label in enumerate(labels)]
     low, high = _reach(labels, kind, epochs, nights)
     axes.set_ylim(*((high, low) if kind == "mag" else (low, high)))
@@ -89,6 +97,8 @@ def plot_light_curves(
     elif beyond := np.count_nonzero((every < low) | (every > high)):
         text = f"{beyond} of {every.size} single measurements lie beyond this figure"
         axes.text(0.99, 0.02, text, ha="right", color=ALARM, fontsize=SMALL, transform=axes.transAxes)
+    if controls:
+        _draw_controls(add_axes(figure, 0.9, 2.2, 8.5, 1.05), controls, days)
     axes = add_axes(figure, 0.9, 0.6, 8.5, 1.35)
     draw_chi2(axes, epochs["mjd"], epochs["reduced_chi2"])
     time_axis(axes, days)
@@ -176,6 +186,27 @@ def _draw_curve(axes: Axes, j: int, prefix: str, kind: str, epochs: Columns, nig
         mec="white",
         mew=0.4,
     )
+
+
+def _draw_controls(
+    axes: Axes, controls: Mapping[str, tuple[NDArray, NDArray, NDArray]], days: NDArray
+) -> None:
+    """Residuals of the control stars: what scatters here is no change of the lens."""
+    axes.axhline(0, color=QUIET, lw=0.8, ls="--")
+    handles = [
+        axes.errorbar(
+            mjd, residual, error, fmt=marker(j), color=QUIET, mfc="white" if j else QUIET, ms=3, lw=0.6
+        )
+        for j, (mjd, residual, error) in enumerate(controls.values())
+    ]
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False}
+    legend(axes, handles, list(controls), title="control stars", title_fontsize=SMALL, **place)
+    shown = np.concatenate([finite(residual) for _, residual, _ in controls.values()])
+    if shown.size:
+        reach = 1.3 * max(float(np.percentile(np.abs(shown), 98)), 1.0)
+        axes.set_ylim(reach, -reach)
+    time_axis(axes, days, label=False)
+    name_axes(axes, y="mmag")
 
 
 def _traces(labels: Sequence[str], epochs: Columns, nights: Columns) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ def plot_normalization(
     coefficient: NDArray,
     coefficient_uncertainty: NDArray,
     scatter: NDArray,
+    variable: NDArray | None = None,
 ) -> None:
     """Write the figure of the normalization of E frames with S stars.
 
@@ -52,6 +53,7 @@ def plot_normalization(
         normalized, uncertainty: [S, E], star flux over the star's scale; NaN where not measured.
         coefficient, coefficient_uncertainty: [E].
         scatter: [S], relative scatter of the star around the coefficients.
+        variable: [S] bool, stars to point out beside those whose scatter is large; None: no others.
 
     Raises:
         ConfigurationError, TemporaryFailure: the file cannot be written.
@@ -82,13 +84,20 @@ def plot_normalization(
     with np.errstate(invalid="ignore", divide="ignore"):
         residual = 100 * (normalized / np.asarray(coefficient) - 1)
         error = 100 * uncertainty / np.asarray(coefficient)
-    _draw_residuals(axes, mjd, names, residual, error, 100 * scatter)
+    marked = np.zeros(count, dtype=bool) if variable is None else np.asarray(variable, dtype=bool)
+    _draw_residuals(axes, mjd, names, residual, error, 100 * scatter, marked)
     time_axis(axes, mjd)
     save(figure, path)
 
 
 def _draw_residuals(
-    axes: Axes, mjd: NDArray, names: Sequence[str], residual: NDArray, error: NDArray, scatter: NDArray
+    axes: Axes,
+    mjd: NDArray,
+    names: Sequence[str],
+    residual: NDArray,
+    error: NDArray,
+    scatter: NDArray,
+    variable: NDArray,
 ) -> None:
     """Rows of residuals, all in per cent and on one scale."""
     # A single star follows its own coefficients exactly: its errors are all there is to see then.
@@ -100,7 +109,7 @@ def _draw_residuals(
     heights, written = [], []
     for s, (values, errors) in enumerate(zip(residual, error, strict=True)):
         zero = -2 * half * s
-        suspect = scatter[s] > _SUSPECT * typical
+        suspect = variable[s] or scatter[s] > _SUSPECT * typical
         colour = ALARM if suspect else COLOURS[0]
         inside = np.abs(values) <= half
         days, level = mjd[inside], values[inside]
@@ -114,7 +123,8 @@ def _draw_residuals(
         axes.axhline(zero, color=QUIET, lw=0.5)
         axes.axhline(zero - half, color="black", lw=0.3)
         heights.append(zero)
-        written.append((plain(names[s]), f"{scatter[s]:.2f} %" if np.isfinite(scatter[s]) else "-", colour))
+        text = f"{scatter[s]:.2f} %" if np.isfinite(scatter[s]) else "-"
+        written.append((plain(names[s]), f"{text} var." if variable[s] else text, colour))
     if not heights:
         return say_empty(axes, "no star")
     axes.set_ylim(heights[-1] - half, half)

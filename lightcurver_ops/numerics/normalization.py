@@ -17,12 +17,19 @@ from scipy.sparse.csgraph import connected_components
 MAD_TO_SIGMA = 1.4826
 ONE_STAR_UNCERTAINTY = 0.1
 """Relative uncertainty of a coefficient that rests on one star."""
-SCALE_TUNING, SCALE_EXPECTATION = 2.937, 0.25
-"""Tukey's rho with this constant has this mean for a Gaussian: a robust scatter that stands a quarter of outliers
-(Rousseeuw and Yohai 1984) and, unlike a median, moves smoothly, so that the iteration converges."""
+SCALE_TUNING, SCALE_EXPECTATION, RHO_SIGMA = 2.937, 0.25, 0.265
+"""Tukey's rho with this constant has this mean, and standard deviation, for a Gaussian: a robust scatter that stands a
+quarter of outliers (Rousseeuw and Yohai 1984) and, unlike a median, moves smoothly, so that the iteration converges."""
 PRIOR_FRAMES = 5.0
 """A star's own scatter counts as many frames of evidence against this many of the typical star's: with few
 frames, an estimate from one star alone can come out near zero and give that star all the weight."""
+VARIABLE_SIGMA = 5.0
+VARIABLE_EXCESS, VARIABLE_RATIO = 0.005, 3.0
+"""A star is called variable where its scatter stands out by so many sigma, is so large, and so much larger than that of
+the others: below, its smaller weight is all that it needs."""
+OUTLYING_FRACTION, OUTLYING_NUMBER, OUTLYING_RATIO = 0.04, 4, 4.0
+"""The same for a star that is constant but now and then (an eclipse): the fraction of its measurements that carry no
+weight, their number, and the fraction relative to that of the others."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,59 @@ def normalization_coefficients(
     return _report(f, sigma, c, scale, excess2, trust, connected, iteration, converged)
 
 
+def variable_stars(flux: ArrayLike, flux_uncertainty: ArrayLike, result: Normalization) -> np.ndarray:
+    """Which stars vary more than the others, [S] bool.
+
+    The residuals of a star from the mean of the frame's other stars are compared with its uncertainties and the
+    typical excess of the other stars (their median). The star is variable if their robust scale, as in the
+    normalization itself, is above 1 by `VARIABLE_SIGMA` of its standard error for Gaussian residuals, and its excess
+    above both `VARIABLE_EXCESS` and `VARIABLE_RATIO` times the typical one; or if measurements that lost all weight are
+    too many, see `OUTLYING_FRACTION`. Fewer than three stars do not tell which of them varies.
+
+    Args:
+        flux, flux_uncertainty: [S, E], what was normalized.
+        result: its normalization.
+    """
+    f, sigma = np.asarray(flux, dtype=np.float64), np.asarray(flux_uncertainty, dtype=np.float64)
+    good = (
+        np.isfinite(f)
+        & np.isfinite(sigma)
+        & (sigma > 0)
+        & result.connected
+        & np.isfinite(result.star_scale)[:, None]
+    )
+    n = good.sum(axis=1)
+    variable = np.zeros(len(f), dtype=bool)
+    if np.sum(n > 0) < 3:
+        return variable
+    f, sigma, c, scale = (
+        np.where(good, f, np.nan),
+        np.where(good, sigma, np.nan),
+        result.coefficient,
+        result.star_scale,
+    )
+    weight = np.where(
+        result.used, _weights(np.ones_like(f), _variance(sigma, scale, result.star_excess**2, c)), 0.0
+    )
+    lost = good & ~result.used
+    for s in np.flatnonzero(n > 1):
+        others = np.flatnonzero((n > 0) & (np.arange(len(f)) != s))
+        typical = float(np.median(result.star_excess[others]))
+        excess2 = np.where(np.arange(len(f)) == s, typical, result.star_excess) ** 2
+        z = _standardised(f / scale[:, None] - c, _variance(sigma, scale, excess2, c), weight)[s]
+        rho = _rho(z[np.isfinite(z)])
+        if not len(rho):
+            continue
+        above = float(rho.mean()) * n[s] / (n[s] - 1) - SCALE_EXPECTATION
+        scatters = above > VARIABLE_SIGMA * RHO_SIGMA / np.sqrt(len(rho))
+        excess = float(result.star_excess[s])
+        fraction, usual = lost[s].sum() / n[s], lost[others].sum() / n[others].sum()
+        variable[s] = (scatters and excess > max(VARIABLE_EXCESS, VARIABLE_RATIO * typical)) or (
+            lost[s].sum() >= OUTLYING_NUMBER and fraction >= max(OUTLYING_FRACTION, OUTLYING_RATIO * usual)
+        )
+    return variable
+
+
 def _largest_linked_part(good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Measurements, and frames, of the largest set of frames that stars link to each other."""
     n_stars, n_frames = good.shape
@@ -215,13 +275,16 @@ def _trust(z: np.ndarray, clip_sigma: float) -> np.ndarray:
     return np.where(trust.sum(axis=0) > 0, trust, 1.0)
 
 
+def _rho(z: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(z) < SCALE_TUNING, 1.0 - (1.0 - (z / SCALE_TUNING) ** 2) ** 3, 1.0)
+
+
 def _updated_excess(excess2: np.ndarray, z: np.ndarray, relative_variance: np.ndarray) -> np.ndarray:
     """Excess variance [S] that brings the robust scatter of each star's z nearer to 1."""
     n = np.isfinite(z).sum(axis=1)
     # The star's own scale is fitted to its n frames.
     freedom = n / np.maximum(n - 1, 1)
-    rho = np.where(np.abs(z) < SCALE_TUNING, 1.0 - (1.0 - (z / SCALE_TUNING) ** 2) ** 3, 1.0)
-    ratio = freedom * _nanmean(np.where(np.isfinite(z), rho, np.nan), axis=1) / SCALE_EXPECTATION
+    ratio = freedom * _nanmean(np.where(np.isfinite(z), _rho(z), np.nan), axis=1) / SCALE_EXPECTATION
     own = np.maximum(0.0, excess2 + (ratio - 1.0) * _nanmedian(relative_variance, axis=1))
     typical = np.nan_to_num(_nanmedian(own[None], axis=1)[0])
     if np.sum(n > 0) < 3:

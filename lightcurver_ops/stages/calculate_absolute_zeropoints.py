@@ -18,7 +18,7 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
     frame_ids_of_filter,
 )
 from lightcurver_ops.stages.catalogs import catalog_identity
-from lightcurver_ops.stages.reference_stars import star_column
+from lightcurver_ops.stages.star_columns import star_column
 
 
 class CalculateAbsoluteZeropoints(Stage):

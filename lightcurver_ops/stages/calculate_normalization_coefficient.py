@@ -13,7 +13,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import normalization_coefficients, star_normalization
 from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import Run, Stage
-from lightcurver_ops.stages.reference_stars import stars_per_frame
+from lightcurver_ops.stages.reference_stars import ranking_of_lens, stars_per_frame
 from lightcurver_ops.stages.star_photometry import StarPhotometry
 from lightcurver_ops.stages.usage import chi2_interval, usage_up_to_photometry, used_frames
 
@@ -77,11 +77,12 @@ def flux_inputs(connection: sa.Connection, lens: Any, stage: Stage) -> dict[str,
     """filter: hash of all fluxes that the joint stages of this filter read."""
     measured = ledger.done_hashes(connection, lens.name, StarPhotometry.name)
     by_filter = used_frames(usage_up_to_photometry(connection, lens.config))
-    # Nothing is added where no star is out: what was made before there were such decisions stays up to date.
-    excluded = [out] if (out := stars.excluded_ids(connection, lens.name)) else []
+    selection = stars.current_selection(connection, lens.name)
+    ranked = ranking_of_lens(connection, lens.config, "norm", selection) if selection else []
     return {
         filter_name: stage.hash_inputs(
-            [(row.image_relpath, measured[row.image_relpath]) for row in rows], *excluded
+            [(row.image_relpath, measured[row.image_relpath]) for row in rows],
+            [star.gaia_id for star in ranked],
         )
         for filter_name, rows in by_filter.items()
     }
@@ -96,21 +97,27 @@ class CalculateNormalizationCoefficient(Stage):
     config_keys = (
         "stars.stars_to_use_norm",
         "stars.stars_to_exclude_norm",
+        "psf.max_elongation",
+        "psf.max_doubleness",
         "star_photometry.psf_fit_exclude_strategy",
         "normalization",
     )
+    version = 2
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         return flux_inputs(connection, self.lens, self)
 
     def make(self, units: dict[str, str], run: Run) -> None:
-        from lightcurver_ops.numerics.normalization import anchored
+        from lightcurver_ops.numerics.normalization import anchored, variable_stars
         from lightcurver_ops.numerics.normalization import normalization_coefficients as normalize
 
         with reading(self.lens.engine) as connection:
             tables = flux_tables(connection, self.lens)
             selection = stars.current_selection(connection, self.lens.name)
-        assert selection is not None
+            assert selection is not None
+            named = {
+                star.gaia_id: star.name for star in stars.stars_of(connection, self.lens.name, selection)
+            }
         for filter_name, inputs_hash in units.items():
             table = tables[filter_name]
             if not table.star_ids:
@@ -121,33 +128,51 @@ class CalculateNormalizationCoefficient(Stage):
                     n_frames=len(table.frames),
                 )
             result = anchored(normalize(table.flux, table.uncertainty), _REFERENCE_FRAMES)
+            variable = variable_stars(table.flux, table.uncertainty, result)
+            names = [named[star] for star in table.star_ids]
             run.note(f"{filter_name}: {len(table.star_ids)} stars, {len(table.frames)} frames")
+            for s in map(int, np.flatnonzero(variable)):
+                run.note(
+                    f"{filter_name}: star {names[s]} {_variation(table, result, s)}: consider `lcops stars exclude`"
+                )
             if self.config.compute.diagnostics:
-                self._plot(filter_name, table, result, selection)
-            self._save(filter_name, table, result, selection, inputs_hash, run)
+                self._plot(filter_name, table, result, variable, names, selection)
+            self._save(filter_name, table, result, variable, selection, inputs_hash, run)
 
-    def _plot(self, filter_name: str, table: FluxTable, result: Any, selection: str) -> None:
+    def _plot(
+        self,
+        filter_name: str,
+        table: FluxTable,
+        result: Any,
+        variable: NDArray[np.bool_],
+        names: list[str],
+        selection: str,
+    ) -> None:
         from lightcurver_ops.diagnostics.normalization import plot_normalization
         from lightcurver_ops.stages.figures import draw_stars
 
-        with reading(self.lens.engine) as connection:
-            names = {
-                star.gaia_id: star.name for star in stars.stars_of(connection, self.lens.name, selection)
-            }
         plot_normalization(
             self.lens.workdir / f"diagnostics/normalization_{safe(filter_name)}.png",
             mjd=np.array([row.mjd for row in table.frames]),
-            names=[names[star] for star in table.star_ids],
+            names=names,
             normalized=table.flux / result.star_scale[:, None],
             uncertainty=table.uncertainty / result.star_scale[:, None],
             coefficient=result.coefficient,
             coefficient_uncertainty=result.coefficient_uncertainty,
             scatter=result.star_scatter,
+            variable=variable,
         )
         draw_stars(self.lens, table.frames, table.star_ids, selection)
 
     def _save(
-        self, filter_name: str, table: FluxTable, result: Any, selection: str, inputs_hash: str, run: Run
+        self,
+        filter_name: str,
+        table: FluxTable,
+        result: Any,
+        variable: NDArray[np.bool_],
+        selection: str,
+        inputs_hash: str,
+        run: Run,
     ) -> None:
         made = ledger.provenance(inputs_hash)
         rows = [
@@ -172,6 +197,9 @@ class CalculateNormalizationCoefficient(Stage):
                 "scale": finite(result.star_scale[s]),
                 "scatter": finite(result.star_scatter[s]),
                 "weight": finite(result.star_weight[s]),
+                "excess": finite(result.star_excess[s]),
+                "chi2": finite(result.star_chi2[s]),
+                "variable": bool(variable[s]),
                 **made,
             }
             for s, star in enumerate(table.star_ids)
@@ -190,6 +218,18 @@ class CalculateNormalizationCoefficient(Stage):
             connection.execute(sa.insert(star_normalization), star_rows)
 
         run.done(filter_name, inputs_hash, write)
+
+
+def _variation(table: FluxTable, result: Any, s: int) -> str:
+    """What a variable star does, in words."""
+    measured = np.isfinite(table.flux[s])
+    off = int(np.sum(measured & ~result.used[s]))
+    rare = off > 0 and result.star_excess[s] < 2 * np.median(result.star_excess)
+    return (
+        f"is far off in {off} of {measured.sum()} frames"
+        if rare
+        else f"varies by {100 * result.star_excess[s]:.1f} %"
+    )
 
 
 def frame_ids_of_filter(connection: sa.Connection, lens: str, filter_name: str) -> list[int]:

@@ -13,14 +13,24 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_
 Columns = dict[str, NDArray]
 
 
+def quoted_uncertainty(prepared: Any, fit: Any) -> NDArray[np.float64]:
+    """The errors of fitted fluxes, [E, J] e-/s: the model's and the normalization's."""
+    relative = prepared.relative_normalization_error[:, None]
+    return np.hypot(fit.flux_uncertainty, np.abs(fit.flux) * relative)
+
+
 def epoch_columns(
     labels: list[str],
     flux: NDArray[np.float64],
     uncertainty: NDArray[np.float64],
     zeropoint: float,
     common: Columns,
+    model_uncertainty: NDArray[np.float64] | None = None,
 ) -> Columns:
-    """The columns of the table per epoch: the common ones, then flux and magnitude of each image."""
+    """The columns of the table per epoch: the common ones, then flux and magnitude of each image.
+
+    ``model_uncertainty``: what the uncertainties were before they were calibrated on control stars, if they were.
+    """
     from lightcurver_ops.numerics.nights import magnitudes
 
     columns = dict(common)
@@ -34,6 +44,8 @@ def epoch_columns(
             f"{label}_d_mag_down": mags.d_mag_down[:, j],
             f"{label}_d_mag_up": mags.d_mag_up[:, j],
         }
+        if model_uncertainty is not None:
+            columns[f"{label}_d_flux_model"] = model_uncertainty[:, j]
     return columns
 
 
@@ -77,10 +89,12 @@ def published_columns(connection: sa.Connection, publication_id: int) -> tuple[l
     first = {point.frame_id: point for point in points}
     order = {frame_id: e for e, frame_id in enumerate(first)}
     flux = np.full((len(order), len(labels)), np.nan)
-    uncertainty = flux.copy()
+    uncertainty, of_model = flux.copy(), flux.copy()
     for point in points:
         place = order[point.frame_id], labels.index(point.source)
         flux[place], uncertainty[place] = point.flux, point.flux_uncertainty
+        if point.flux_uncertainty_model is not None:
+            of_model[place] = point.flux_uncertainty_model
     known = [point.zeropoint for point in points if point.zeropoint is not None]
     zeropoint = known[0] if known else float("nan")
     common = {
@@ -89,7 +103,8 @@ def published_columns(connection: sa.Connection, publication_id: int) -> tuple[l
         "zeropoint": np.full(len(order), zeropoint),
         "reduced_chi2": np.array([point.reduced_chi2 for point in first.values()]),
     }
-    epochs = epoch_columns(labels, flux, uncertainty, zeropoint, common)
+    model_uncertainty = of_model if np.isfinite(of_model).any() else None
+    epochs = epoch_columns(labels, flux, uncertainty, zeropoint, common, model_uncertainty)
     nights = night_columns(labels, flux, uncertainty, zeropoint, common)
     return labels, epochs, nights
 
@@ -101,8 +116,9 @@ def write_light_curves(
     prepared: Any,
     fit: Any,
     uncertainty: NDArray[np.float64],
+    model_uncertainty: NDArray[np.float64] | None = None,
 ) -> tuple[Columns, Columns]:
-    """Write both tables; returns their columns."""
+    """Write both tables; returns their columns. For ``model_uncertainty`` see `epoch_columns`."""
     from lightcurver_ops.storage.tables import write_table
 
     count = len(prepared.mjd)
@@ -115,7 +131,7 @@ def write_light_curves(
         "sky_level_electron_per_second": prepared.sky_level_electron_per_second,
     }
     zeropoint = float(prepared.global_zeropoint)
-    epochs = epoch_columns(labels, fit.flux, uncertainty, zeropoint, common)
+    epochs = epoch_columns(labels, fit.flux, uncertainty, zeropoint, common, model_uncertainty)
     nights = night_columns(labels, fit.flux, uncertainty, zeropoint, common)
     write_table(prepared_path(config, filter_name, "_photometry_per_epoch.csv"), epochs)
     write_table(prepared_path(config, filter_name, "_photometry_per_night.csv"), nights)

@@ -2,19 +2,33 @@
 
 import json
 import math
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping import ledger, photometry
+from lightcurver_ops.bookkeeping import ledger, photometry, stars
+from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of_file
+from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import NothingToDo
 from lightcurver_ops.stages.base import Report, Run, RunOptions, Stage
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
-from lightcurver_ops.stages.light_curve_products import write_light_curves, write_scene
+from lightcurver_ops.stages.control_light_curves import (
+    ControlResult,
+    control_line,
+    control_record,
+    control_residuals,
+    measure_controls,
+    write_controls,
+)
+from lightcurver_ops.stages.control_stars import Controls, controls_of_lens
+from lightcurver_ops.stages.light_curve_products import quoted_uncertainty, write_light_curves, write_scene
 from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedCutouts
-from lightcurver_ops.stages.roi_fit import fit_prepared, scene_of, starting_background_path
+from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of, starting_background_path
+from lightcurver_ops.stages.stamp_extraction import ROI
 
 
 class ModelCalibratedCutouts(Stage):
@@ -23,6 +37,7 @@ class ModelCalibratedCutouts(Stage):
     name = "model_calibrated_cutouts"
     title = "Joint model of the ROI, light curves"
     depends_on = ("prepare_calibrated_cutouts",)
+    version = 2
     config_keys = (
         "roi.point_sources",
         "roi.ra",
@@ -33,9 +48,11 @@ class ModelCalibratedCutouts(Stage):
         "roi_model.starting_background",
         "roi_model.further_optimize_background",
         "roi_model.smooth_galaxy",
+        "roi_model.uniform_background_per_epoch",
         "roi_model.regularisation",
         "roi_model.n_iter_translations",
         "roi_model.n_iter_all",
+        "roi_model.calibrate_errors",
     )
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
@@ -60,21 +77,63 @@ class ModelCalibratedCutouts(Stage):
     def make(self, units: dict[str, str], run: Run) -> None:
         from lightcurver_ops.storage import prepared as prepared_files
 
+        with reading(self.lens.engine) as connection:
+            selection = stars.current_selection(connection, self.lens.name)
+            assert selection is not None
+            chosen = controls_of_lens(connection, self.config, selection)
+            before = ledger.products_of(connection, self.lens.name, self.name)
         for filter_name, inputs_hash in units.items():
             path = prepared_path(self.config, filter_name)
             prepared = prepared_files.read_prepared(path)
             scene = scene_of(self.config, prepared)
-            fit = fit_prepared(self.config, prepared, scene)
+            if filter_name not in before:  # the first time, or to be made again: not from what is known
+                for kept in path.parent.glob(self._memory(filter_name, "*").name):
+                    kept.unlink()
+            fit_one = partial(self._fit, filter_name)
+            fit = fit_one(self.config, prepared, scene, ROI)
             labels = list(self.config.roi.point_sources)
-            relative = prepared.relative_normalization_error[:, None]
-            uncertainty = np.hypot(fit.flux_uncertainty, np.abs(fit.flux) * relative)
-            epochs, nights = write_light_curves(self.config, filter_name, labels, prepared, fit, uncertainty)
+            controls = measure_controls(self.config, filter_name, chosen, fit_one)
+            model = quoted_uncertainty(prepared, fit)
+            factor = controls.scale if self.config.roi_model.calibrate_errors else None
+            uncertainty, of_model = (model, None) if factor is None else (model * factor, model)
+            epochs, nights = write_light_curves(
+                self.config, filter_name, labels, prepared, fit, uncertainty, of_model
+            )
             write_scene(self.config, filter_name, labels, prepared, fit, scene.reference)
+            record = control_record(controls, factor is not None)
+            write_controls(self.config, filter_name, controls, record)
             if self.config.compute.diagnostics:
-                self._plot(filter_name, labels, prepared, fit, epochs, nights)
+                self._plot(filter_name, labels, prepared, fit, epochs, nights, controls)
             state = "converged" if fit.converged else "NOT converged"
+            state = f"{state} (an update)" if fit.updated else state
             run.note(f"{filter_name}: {len(prepared.mjd)} epochs, {state}, chi2 {np.median(fit.chi2):.2f}")
-            self._publish(filter_name, labels, prepared, fit, uncertainty, inputs_hash, run)
+            self._note_controls(filter_name, chosen, record, run)
+            self._publish(
+                filter_name, labels, prepared, fit, (uncertainty, of_model), record, inputs_hash, run
+            )
+
+    def _fit(self, filter_name: str, config: LensConfig, prepared: Any, scene: Scene, name: str) -> Any:
+        """Fit the lens, ``ROI``, or a control star, ``control_<name>``."""
+        return fit_prepared(config, prepared, scene, self._memory(filter_name, name))
+
+    def _memory(self, filter_name: str, name: str) -> Path:
+        """What a fit keeps for the next one."""
+        return prepared_path(self.config, filter_name, f"_memory_{name}.h5")
+
+    def _note_controls(
+        self, filter_name: str, chosen: Controls, record: dict[str, Any] | None, run: Run
+    ) -> None:
+        if record is not None:
+            run.note(f"{filter_name}: {control_line(record)}")
+        elif chosen.lacking or chosen.stars:
+            run.note(
+                f"{filter_name}: no control star: {chosen.lacking or 'those chosen lie in no frame of it'}"
+            )
+        if self.config.roi_model.calibrate_errors and not (record and record["errors_calibrated"]):
+            run.note(
+                f"{filter_name}: WARNING: roi_model.calibrate_errors: errors are left as they are, no control star "
+                "has enough epochs (stars.stars_to_use_control)"
+            )
 
     def _publish(
         self,
@@ -82,10 +141,12 @@ class ModelCalibratedCutouts(Stage):
         labels: list[str],
         prepared: Any,
         fit: Any,
-        uncertainty: np.ndarray,
+        uncertainties: tuple[np.ndarray, np.ndarray | None],
+        control_stars: dict[str, Any] | None,
         inputs_hash: str,
         run: Run,
     ) -> None:
+        uncertainty, of_model = uncertainties
         publication = {
             # Without the URL of the bookkeeping: it may hold a password.
             "configuration": json.dumps(
@@ -93,6 +154,7 @@ class ModelCalibratedCutouts(Stage):
             ),
             "loss": float(fit.loss),
             "converged": bool(fit.converged),
+            "control_stars": None if control_stars is None else json.dumps(control_stars),
             **ledger.provenance(inputs_hash),
         }
         zeropoint = float(prepared.global_zeropoint)
@@ -103,6 +165,7 @@ class ModelCalibratedCutouts(Stage):
                 "mjd": float(prepared.mjd[e]),
                 "flux": float(fit.flux[e, j]),
                 "flux_uncertainty": float(uncertainty[e, j]),
+                "flux_uncertainty_model": None if of_model is None else float(of_model[e, j]),
                 "coefficient": float(prepared.coefficient[e]),
                 "coefficient_uncertainty": float(
                     prepared.relative_normalization_error[e] * prepared.coefficient[e]
@@ -122,7 +185,14 @@ class ModelCalibratedCutouts(Stage):
         run.done(filter_name, inputs_hash, write)
 
     def _plot(
-        self, filter_name: str, labels: list[str], prepared: Any, fit: Any, epochs: Any, nights: Any
+        self,
+        filter_name: str,
+        labels: list[str],
+        prepared: Any,
+        fit: Any,
+        epochs: Any,
+        nights: Any,
+        controls: ControlResult,
     ) -> None:
         from lightcurver_ops.diagnostics import light_curves, roi
 
@@ -147,6 +217,7 @@ class ModelCalibratedCutouts(Stage):
             labels=labels,
             epochs=epochs,
             nights=nights,
+            controls=control_residuals(controls),
         )
         light_curves.write_interactive(
             prepared_path(self.config, filter_name, "_photometry_per_night.html"),

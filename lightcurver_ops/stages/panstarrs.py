@@ -4,7 +4,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.stages.reference_stars import star_column
+from lightcurver_ops.stages.star_columns import star_column
 
 
 def panstarrs_magnitudes(

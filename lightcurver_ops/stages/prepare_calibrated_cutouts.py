@@ -1,12 +1,14 @@
-"""Stage 10: the calibrated cutouts of the ROI of each filter, in one file."""
+"""Stage 10: the calibrated cutouts of the ROI of each filter, in one file; likewise those of each control star."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import ledger, photometry, stars
 from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import Run, Stage, joined
 from lightcurver_ops.stages.calculate_absolute_zeropoints import CalculateAbsoluteZeropoints
@@ -14,9 +16,10 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
     CalculateNormalizationCoefficient,
     prepared_path,
 )
-from lightcurver_ops.stages.psf_modeling import PsfModeling, read_psf_of
+from lightcurver_ops.stages.control_stars import controls_of_lens, object_name
+from lightcurver_ops.stages.psf_modeling import PsfModeling, field_coordinates, read_psf_of
 from lightcurver_ops.stages.stamp_extraction import ROI
-from lightcurver_ops.stages.stamps import read_stamps
+from lightcurver_ops.stages.stamps import StampStack, read_stamps
 from lightcurver_ops.stages.usage import usage, used_frames
 
 
@@ -32,6 +35,8 @@ class PrepareCalibratedCutouts(Stage):
     )
     config_keys = (
         "roi.name",
+        "psf.max_elongation",
+        "psf.max_doubleness",
         "star_photometry.psf_fit_exclude_strategy",
         "roi_model.constraints_on_frame_columns",
         "roi_model.constraints_on_normalization_coefficient",
@@ -42,11 +47,14 @@ class PrepareCalibratedCutouts(Stage):
         zeropoints = ledger.done_hashes(connection, self.lens.name, CalculateAbsoluteZeropoints.name)
         modeled = ledger.done_hashes(connection, self.lens.name, PsfModeling.name)
         by_filter = used_frames(usage(connection, self.config))
+        selection = stars.current_selection(connection, self.lens.name)
+        controls = controls_of_lens(connection, self.config, selection).stars if selection else []
         return {
             filter_name: self.hash_inputs(
                 coefficients[filter_name],
                 zeropoints[filter_name],
                 [(row.image_relpath, modeled[row.image_relpath]) for row in rows],
+                *([star.gaia_id, star.name] for star in controls),
             )
             for filter_name, rows in by_filter.items()
             if filter_name in coefficients and filter_name in zeropoints
@@ -68,58 +76,27 @@ class PrepareCalibratedCutouts(Stage):
             )
 
     def make(self, units: dict[str, str], run: Run) -> None:
-        from lightcurver_ops.numerics.noise import inflate_masked
         from lightcurver_ops.numerics.zeropoints import global_zero_point
         from lightcurver_ops.storage import prepared as prepared_files
-        from lightcurver_ops.storage import regions as region_files
 
-        workdir, size = self.lens.workdir, self.config.cutouts.stamp_size_ROI
         with reading(self.lens.engine) as connection:
             by_filter = used_frames(usage(connection, self.config))
             selection = stars.current_selection(connection, self.lens.name)
             assert selection is not None
+            controls = controls_of_lens(connection, self.config, selection).stars
             psfs = photometry.psfs_of(connection, self.lens.name, selection)
             coefficients = photometry.coefficients_of(connection, self.lens.name, selection)
             zeropoints = photometry.zeropoints_of(connection, self.lens.name, selection)
         for filter_name, inputs_hash in units.items():
             rows = by_filter[filter_name]
-            names = [row.image_relpath for row in rows]
-            stack = read_stamps(workdir, names, [[ROI]] * len(rows), size, 1)
-            stored = [read_psf_of(workdir, psfs[row.id]) for row in rows]
-            headers = tuple(
-                region_files.read_regions(region_files.regions_path(workdir, Path(name).stem), [ROI]).wcs[0]
-                for name in names
-            )
             coefficient = np.array([coefficients[row.id].coefficient for row in rows])
-            error = np.array([coefficients[row.id].standard_error for row in rows])
             zeropoint = np.array(
                 [zeropoints[row.id].zeropoint if row.id in zeropoints else np.nan for row in rows]
             )
             calibrated = global_zero_point(zeropoint, coefficient)
-            scale = coefficient[:, None, None]
-            data, noisemap = inflate_masked(
-                stack.data[:, 0] / scale, stack.noise[:, 0] / scale, stack.good[:, 0]
-            )
-            prepared = prepared_files.PreparedCutouts(
-                frame_id=np.array([row.id for row in rows]),
-                data=data,
-                noisemap=noisemap,
-                psf=np.array([psf.narrow for psf in stored]),
-                full_psf=np.array([psf.full for psf in stored]),
-                seeing=np.array([row.seeing_arcseconds for row in rows]),
-                sky_level_electron_per_second=np.array([row.sky_level_electron_per_second for row in rows]),
-                mjd=np.array([row.mjd for row in rows]),
-                global_zeropoint=calibrated.zeropoint,
-                global_zeropoint_scatter=calibrated.scatter,
-                coefficient=coefficient,
-                relative_normalization_error=error / coefficient,
-                wcs=headers,
-                roi_offset=stack.expected[:, 0],
-                pixel_scale=np.array([row.pixel_scale for row in rows]),
-                subsampling_factor=psfs[rows[0].id].subsampling_factor,
-                angle_to_north=np.array([row.angle_to_north for row in rows]),
-            )
+            prepared = self._prepared(ROI, rows, psfs, coefficients, calibrated)
             prepared_files.write_prepared(prepared_path(self.config, filter_name), prepared)
+            self._write_controls(filter_name, controls, rows, psfs, coefficients, calibrated)
             run.note(f"{filter_name}: {len(rows)} frames")
             if calibrated.normalization_reduced_scatter is False:
                 run.note(
@@ -127,3 +104,97 @@ class PrepareCalibratedCutouts(Stage):
                     f"by {calibrated.scatter_before:.3f} mag before: look at diagnostics/normalization_*.png"
                 )
             run.done(filter_name, inputs_hash)
+
+    def _write_controls(
+        self,
+        filter_name: str,
+        controls: list[sa.Row],
+        rows: list[sa.Row],
+        psfs: dict[int, sa.Row],
+        coefficients: dict[int, sa.Row],
+        calibrated: Any,
+    ) -> None:
+        """The files of the control stars; those of stars that no longer are control stars go."""
+        from lightcurver_ops.storage import prepared as prepared_files
+        from lightcurver_ops.storage import regions as region_files
+
+        cut = {
+            row.id: region_files.objects_in(
+                region_files.regions_path(self.lens.workdir, Path(row.image_relpath).stem)
+            )
+            for row in (rows if controls else [])
+        }
+        paths = []
+        for star in controls:
+            having = [row for row in rows if object_name(star.gaia_id) in cut[row.id]]
+            if having:
+                prepared = self._prepared(object_name(star.gaia_id), having, psfs, coefficients, calibrated)
+                paths.append(control_path(self.config, filter_name, star.name))
+                prepared_files.write_prepared(paths[-1], prepared)
+        every = control_path(self.config, filter_name, "*")
+        for path in set(every.parent.glob(every.name)) - set(paths):
+            path.unlink()
+
+    def _prepared(
+        self,
+        name: str,
+        rows: list[sa.Row],
+        psfs: dict[int, sa.Row],
+        coefficients: dict[int, sa.Row],
+        calibrated: Any,
+    ) -> Any:
+        """The calibrated cutouts of the ROI, or of a control star in its place, in the frames that have it."""
+        from lightcurver_ops.numerics.noise import inflate_masked
+        from lightcurver_ops.storage import prepared as prepared_files
+        from lightcurver_ops.storage import regions as region_files
+
+        workdir, size = self.lens.workdir, self.config.cutouts.stamp_size_ROI
+        names = [row.image_relpath for row in rows]
+        stack = read_stamps(workdir, names, [[name]] * len(rows), size, 1)
+        narrow, full = self._psfs(name, rows, stack, psfs)
+        coefficient = np.array([coefficients[row.id].coefficient for row in rows])
+        error = np.array([coefficients[row.id].standard_error for row in rows])
+        scale = coefficient[:, None, None]
+        data, noisemap = inflate_masked(stack.data[:, 0] / scale, stack.noise[:, 0] / scale, stack.good[:, 0])
+        return prepared_files.PreparedCutouts(
+            frame_id=np.array([row.id for row in rows]),
+            data=data,
+            noisemap=noisemap,
+            psf=narrow,
+            full_psf=full,
+            seeing=np.array([row.seeing_arcseconds for row in rows]),
+            sky_level_electron_per_second=np.array([row.sky_level_electron_per_second for row in rows]),
+            mjd=np.array([row.mjd for row in rows]),
+            global_zeropoint=calibrated.zeropoint,
+            global_zeropoint_scatter=calibrated.scatter,
+            coefficient=coefficient,
+            relative_normalization_error=error / coefficient,
+            wcs=tuple(
+                region_files.read_regions(region_files.regions_path(workdir, Path(unit).stem), [name]).wcs[0]
+                for unit in names
+            ),
+            roi_offset=stack.expected[:, 0],
+            pixel_scale=np.array([row.pixel_scale for row in rows]),
+            subsampling_factor=psfs[rows[0].id].subsampling_factor,
+            angle_to_north=np.array([row.angle_to_north for row in rows]),
+        )
+
+    def _psfs(
+        self, name: str, rows: list[sa.Row], stack: StampStack, psfs: dict[int, sa.Row]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The narrow and the full PSFs [E, N, N] where the object is: at the ROI, or at a control star."""
+        stored = [read_psf_of(self.lens.workdir, psfs[row.id]) for row in rows]
+        narrow, full = (np.array([getattr(psf, kind) for psf in stored]) for kind in ("narrow", "full"))
+        distortion = np.array([psf.distortion for psf in stored])
+        if name == ROI or not distortion.any():
+            return narrow, full
+        from lightcurver_ops.numerics.psf.distortion import distort, full_psfs_at
+
+        place = field_coordinates(self.lens, rows, stack)
+        full = full_psfs_at(narrow, distortion, place)[:, 0]
+        return np.asarray(distort(narrow, distortion, place))[:, 0], full
+
+
+def control_path(config: LensConfig, filter_name: str, star_name: str) -> Path:
+    """The calibrated cutouts of a control star."""
+    return prepared_path(config, filter_name, f"_control_{star_name}.h5")

@@ -12,7 +12,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import PSFs
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Lens, Run, Stage
-from lightcurver_ops.stages.reference_stars import frames_with, stars_per_frame
+from lightcurver_ops.stages.reference_stars import frames_with, number_wanted, stars_per_frame
 from lightcurver_ops.stages.stamp_extraction import ROI, StampExtraction, index_regions
 from lightcurver_ops.stages.stamps import StampStack, read_stamps
 
@@ -23,25 +23,37 @@ class PsfModeling(Stage):
     name = "psf_modeling"
     title = "PSF of each frame"
     depends_on = ("stamp_extraction",)
-    config_keys = ("psf",)
+    config_keys = (
+        "psf.solver",
+        "psf.subsampling_factor",
+        "psf.field_distortion",
+        "psf.n_iter_analytic",
+        "psf.n_iter_pixels",
+        "psf.min_signal_to_noise",
+    )
+    version = 2
     frame_wise = True
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         cut = ledger.done_hashes(connection, self.lens.name, StampExtraction.name)
         rows = frames_with(connection, self.lens.name, cut)
-        chosen = stars_per_frame(connection, self.config, "psf", rows)
+        candidates = stars_per_frame(connection, self.config, "psf", rows, self._spare())
         return {
             row.image_relpath: self.hash_inputs(
-                cut[row.image_relpath], [star.gaia_id for star in chosen.get(row.id, [])]
+                cut[row.image_relpath], [star.gaia_id for star in candidates.get(row.id, [])]
             )
             for row in rows
         }
+
+    def _spare(self) -> int:
+        """How many more stars are looked at than are wanted: a frame may show some saturated, masked or too faint."""
+        return (number_wanted(self.config, "psf") or 0) // 2
 
     def make(self, units: dict[str, str], run: Run) -> None:
         with reading(self.lens.engine) as connection:
             cut = ledger.done_hashes(connection, self.lens.name, StampExtraction.name)
             rows = [row for row in frames_with(connection, self.lens.name, cut) if row.image_relpath in units]
-            chosen = stars_per_frame(connection, self.config, "psf", rows)
+            candidates = stars_per_frame(connection, self.config, "psf", rows, self._spare())
             selection = stars.current_selection(connection, self.lens.name)
         assert selection is not None
         # Not what these frames have at most: a frame's PSF must not depend on which others are fitted with it.
@@ -50,7 +62,7 @@ class PsfModeling(Stage):
         self._unconverged = 0
         try:
             for start in range(0, len(rows), batch):
-                self._make_batch(rows[start : start + batch], chosen, n_slots, selection, units, run)
+                self._make_batch(rows[start : start + batch], candidates, n_slots, selection, units, run)
         finally:
             index_regions(self.lens)
         if self._unconverged:
@@ -58,18 +70,16 @@ class PsfModeling(Stage):
 
     def _most_stars(self, selection: str) -> int:
         """How many stars a frame can have for its PSF."""
-        from lightcurver_ops.catalogs.selection import DEFAULT_NUMBER
-
         use = self.config.stars.stars_to_use_psf
         with reading(self.lens.engine) as connection:
             available = len(stars.stars_of(connection, self.lens.name, selection))
-        wanted = len(use) if isinstance(use, list) else DEFAULT_NUMBER if use is None else use
-        return min(wanted, available)
+        wanted = number_wanted(self.config, "psf")
+        return min(available, len(use) if isinstance(use, list) else wanted or available)
 
     def _make_batch(
         self,
         rows: list[sa.Row],
-        chosen: dict[int, list[sa.Row]],
+        candidates: dict[int, list[sa.Row]],
         n_slots: int,
         selection: str,
         units: dict[str, str],
@@ -81,7 +91,7 @@ class PsfModeling(Stage):
         settings, size = self.config.psf, self.config.cutouts.stamp_size_stars
         ready = []
         for row in rows:
-            if chosen[row.id]:
+            if candidates[row.id]:
                 ready.append(row)
             else:
                 error = BadFrame(f"{row.image_relpath}: no star for the PSF lies in this frame")
@@ -91,13 +101,7 @@ class PsfModeling(Stage):
         if not ready:
             return
         enable_compilation_cache(compilation_cache())
-        stack = read_stamps(
-            self.lens.workdir,
-            [row.image_relpath for row in ready],
-            [[star.gaia_id for star in chosen[row.id]] for row in ready],
-            size,
-            n_slots,
-        )
+        stack, chosen, snr = self._best_stamps(ready, candidates, size, n_slots)
         fits = fit_psfs(
             stack.data,
             stack.noise,
@@ -113,24 +117,52 @@ class PsfModeling(Stage):
             fwhm_guess=np.array([row.seeing_pixels for row in ready]),
         )
         for f, row in enumerate(ready):
-            self._save(f, row, fits, stack, chosen[row.id], selection, units[row.image_relpath], run)
+            self._save(f, row, fits, snr[f], stack, chosen[row.id], selection, units[row.image_relpath], run)
+
+    def _best_stamps(
+        self, rows: list[sa.Row], candidates: dict[int, list[sa.Row]], size: int, n_slots: int
+    ) -> tuple[StampStack, dict[int, list[sa.Row]], np.ndarray]:
+        """The stamps that the PSFs are fitted to, by frame id the stars that they show, and their S/N together [F]."""
+        from lightcurver_ops.numerics.psf.candidates import best_candidates, stamp_quality
+
+        named = [[star.gaia_id for star in candidates[row.id]] for row in rows]
+        units = [row.image_relpath for row in rows]
+        stack = read_stamps(self.lens.workdir, units, named, size, n_slots + self._spare())
+        fwhm = np.array([row.seeing_pixels for row in rows], dtype=np.float64)
+        whole, snr = stamp_quality(stack.data, stack.noise, stack.good, stack.expected, fwhm)
+        if number_wanted(self.config, "psf") is None:
+            return stack, candidates, np.linalg.norm(snr, axis=1)
+        kept = [best_candidates(whole[f, : len(n)], snr[f, : len(n)], n_slots) for f, n in enumerate(named)]
+        chosen = {row.id: [candidates[row.id][s] for s in kept[f]] for f, row in enumerate(rows)}
+        together = np.array([np.linalg.norm(snr[f, stars_of_frame]) for f, stars_of_frame in enumerate(kept)])
+        return stack.picked(kept, n_slots), chosen, together
 
     def _save(
         self,
         f: int,
         row: sa.Row,
         fits: Any,
+        snr: float,
         stack: Any,
         chosen: list[sa.Row],
         selection: str,
         inputs_hash: str,
         run: Run,
     ) -> None:
+        from lightcurver_ops.numerics.psf.candidates import doubleness_beyond_noise
         from lightcurver_ops.storage import regions as region_files
 
         unit = row.image_relpath
         if not np.isfinite(fits.chi2[f]):
             error = BadFrame(f"{unit}: the PSF cannot be fitted: {fits.status[f]}")
+            run.quarantine(unit, inputs_hash, error, self._without_psf(row, selection))
+            return
+        least = self.config.psf.min_signal_to_noise
+        if least is not None and snr < least:
+            error = BadFrame(
+                f"{unit}: its stars are too faint for a PSF (clouds?): a signal to noise of {snr:.0f} for "
+                f"{len(chosen)} stars together, below {least:g} (psf.min_signal_to_noise)"
+            )
             run.quarantine(unit, inputs_hash, error, self._without_psf(row, selection))
             return
         self._unconverged += not fits.converged[f]
@@ -165,6 +197,7 @@ class PsfModeling(Stage):
             "fwhm_moffat_arcseconds": float(fits.fwhm_moffat_pixels[f] * row.pixel_scale),
             "enclosed_fraction": float(fits.enclosed_fraction[f]),
             "elongation": float(fits.elongation[f]),
+            "doubleness": doubleness_beyond_noise(float(fits.doubleness[f]), float(snr)),
             "n_stars": len(used),
             "n_iter": int(fits.n_iter[f]),
             "converged": bool(fits.converged[f]),

@@ -12,7 +12,7 @@ from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import WHOLE_LENS, Lens, Run, Stage
 from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
 from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
-from lightcurver_ops.stages.reference_stars import star_column
+from lightcurver_ops.stages.star_columns import star_column
 
 
 class QueryGaiaForStars(Stage):
@@ -54,7 +54,7 @@ class QueryGaiaForStars(Stage):
         solved = frames.footprints_of(connection, self.lens.name)
         stamp = self.config.cutouts.stamp_size_stars
         return {
-            WHOLE_LENS: self.hash_inputs(selection),
+            WHOLE_LENS: self.hash_inputs(selection, self._stamp_arcsec("stars"), self._stamp_arcsec("ROI")),
             **{
                 row.image_relpath: hash_of(
                     self.name, self.version, selection, row.inputs_hash, solved[row.id].inputs_hash, stamp
@@ -100,6 +100,9 @@ class QueryGaiaForStars(Stage):
 
     def _select(self, inputs_hash: str, run: Run) -> None:
         from lightcurver_ops.catalogs.base import unmasked
+        from lightcurver_ops.catalogs.controls import STAMP, lens_magnitude
+        from lightcurver_ops.catalogs.merit import contamination
+        from lightcurver_ops.catalogs.regions import separation_deg
         from lightcurver_ops.catalogs.selection import Cuts, select_reference_stars
 
         settings, roi = self.config.stars, self.config.roi
@@ -113,8 +116,12 @@ class QueryGaiaForStars(Stage):
             min_number_stars=settings.min_number_stars,
         )
         catalogue = catalog_of(self.config)
-        table = self._query(catalogue)
-        chosen = select_reference_stars(table, roi.ra, roi.dec, cuts)
+        queried, inside = self._query(catalogue)
+        ids = queried["source_id"].tolist()
+        sky = queried["ra"], queried["dec"], unmasked(queried, "phot_g_mean_mag")
+        by_id = dict(zip(ids, contamination(*sky, self._stamp_arcsec("stars")), strict=True))
+        as_control = dict(zip(ids, contamination(*sky, STAMP * self._stamp_arcsec("ROI")), strict=True))
+        chosen = select_reference_stars(queried[inside], roi.ra, roi.dec, cuts)
         run.note(chosen.account())
         columns = {
             "gmag": "phot_g_mean_mag",
@@ -135,6 +142,7 @@ class QueryGaiaForStars(Stage):
             {
                 "gaia_id": str(star["source_id"]),
                 "name": str(star["name"]),
+                "contamination": _known(by_id[int(star["source_id"])]),
                 **{key: _known(column[index]) for key, column in values.items()},
             }
             for index, star in enumerate(chosen.table)
@@ -144,6 +152,16 @@ class QueryGaiaForStars(Stage):
             "catalogue": catalogue.identity(),
             "keys": {key: self.config.value(key) for key in self.config_keys},
             "account": chosen.account(),
+            "lens_gmag": lens_magnitude(
+                unmasked(queried, "phot_g_mean_mag"),
+                separation_deg(queried["ra"], queried["dec"], roi.ra, roi.dec) * 3600,
+                roi.ROI_size,
+            ),
+            "control_contamination": {
+                str(star): round(as_control[star], 4)
+                for star in chosen.table["source_id"].tolist()
+                if as_control[star] > 0
+            },
         }
 
         def write(connection: sa.Connection) -> None:
@@ -152,15 +170,21 @@ class QueryGaiaForStars(Stage):
 
         run.done(WHOLE_LENS, inputs_hash, write)
 
-    def _query(self, catalogue: Any) -> Any:
+    def _stamp_arcsec(self, kind: str) -> float:
+        """Side of a stamp, from the configuration alone: the stars must not depend on the frames."""
+        shortest, longest = self.config.plate_solving.plate_scale_interval
+        return float(getattr(self.config.cutouts, f"stamp_size_{kind}") * np.sqrt(shortest * longest))
+
+    def _query(self, catalogue: Any) -> tuple[Any, np.ndarray]:
+        """The stars of the catalogue around the ROI, and which of them lie in the region."""
         from lightcurver_ops.astrometry.footprints import region_from_text
         from lightcurver_ops.catalogs.regions import Disk, separation_deg
 
         settings, roi = self.config.stars, self.config.roi
         if settings.strategy == "ROI_disk":
-            return catalogue.query(
-                Disk(roi.ra, roi.dec, settings.ROI_disk_radius_arcseconds / 3600), max_gmag=self._max_gmag()
-            )
+            disk = Disk(roi.ra, roi.dec, settings.ROI_disk_radius_arcseconds / 3600)
+            table = catalogue.query(disk, max_gmag=self._max_gmag())
+            return table, np.ones(len(table), dtype=bool)
         with reading(self.lens.engine) as connection:
             footprint = combined_footprint_of(connection, self.lens.name)
         assert footprint is not None  # stage 3 comes first
@@ -175,7 +199,7 @@ class QueryGaiaForStars(Stage):
         corners = np.concatenate([piece[0] for piece in region.polygons])
         radius = separation_deg(corners[:, 0], corners[:, 1], roi.ra, roi.dec).max()
         table = catalogue.query(Disk(roi.ra, roi.dec, float(radius)), max_gmag=self._max_gmag())
-        return table[region.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))]
+        return table, region.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))
 
     def _max_gmag(self) -> float | None:
         """The faint limit spares an archive the faint stars; of a file we see all, and say what the cut removed."""

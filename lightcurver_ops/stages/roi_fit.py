@@ -1,5 +1,7 @@
 """The joint model of prepared cutouts, as a lens's configuration asks for it."""
 
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,9 @@ import numpy as np
 
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
+
+SKY_SIGMA = 0.3  # of a pixel's noise: what the sky subtraction of a frame may have left
+COEFFICIENT_SLACK = 0.1  # of its uncertainty, that a coefficient may move before its epoch counts as changed
 
 
 class Scene:
@@ -35,11 +40,18 @@ def scene_of(config: LensConfig, prepared: Any) -> Scene:
     return Scene(prepared, config.roi.ra, config.roi.dec, config.roi.point_sources)
 
 
-def fit_prepared(config: LensConfig, prepared: Any, scene: Scene) -> Any:
+def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path | None = None) -> Any:
     """Fit the joint model to prepared cutouts; returns a `numerics.roi.result.RoiFit`.
+
+    Args:
+        config: of the lens.
+        prepared, scene: the cutouts, and what is in them.
+        memory: file of what an earlier fit knew, which makes this one an update where it serves, and of what this one
+            knows; None: a fit from scratch that leaves nothing.
 
     Raises:
         ConfigurationError: the starting background has another shape than the model.
+        TemporaryFailure: the memory cannot be written.
     """
     from lightcurver_ops.numerics.roi.fit import fit_roi
     from lightcurver_ops.numerics.roi.result import RoiOptions
@@ -47,9 +59,20 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene) -> Any:
     settings = config.roi_model
     strengths = settings.regularisation
     good = prepared.good
+    arguments: dict[str, Any] = {}
+    data, noise = prepared.data, np.where(good, prepared.noisemap, 1.0)
+    if memory is not None and settings.solver == "lcops":
+        from lightcurver_ops.storage.roi_memory import read_roi_memory, write_roi_memory
+
+        known = read_roi_memory(memory)
+        arguments = {
+            "keys": epoch_keys(prepared, () if known is None else known.keys),
+            "memory": known,
+            "remember": lambda kept: write_roi_memory(memory, kept),
+        }
     return fit_roi(
-        prepared.data,
-        np.where(good, prepared.noisemap, 1.0),
+        data,
+        noise,
         good,
         prepared.full_psf,
         narrow_psf=prepared.psf,
@@ -65,11 +88,38 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene) -> Any:
             strength_finest=strengths.high_frequency,
             positive=strengths.positivity > 0,
             galaxy=settings.smooth_galaxy,
+            sky_sigma=SKY_SIGMA if settings.uniform_background_per_epoch else 0.0,
             max_first_iterations=settings.n_iter_translations,
             max_iterations=settings.n_iter_all,
         ),
         solver=settings.solver,
+        **arguments,
     )
+
+
+def epoch_keys(prepared: Any, known: Sequence[str]) -> list[str]:
+    """For each epoch what it was made from: its pixels before normalization, PSF and mask; and its coefficient.
+
+    With each night all coefficients move a little. As long as one stays within a tenth of its uncertainty of what it
+    was in the key that is known, that key stands.
+    """
+    before = {}
+    for key in known:
+        content, _, coefficient = key.partition(" ")
+        before[content] = float(coefficient)
+    keys = []
+    for e, coefficient in enumerate(prepared.coefficient):
+        raw = np.where(prepared.good[e], prepared.data[e] * coefficient, 0.0)
+        parts = (raw, prepared.full_psf[e], prepared.roi_offset[e], prepared.angle_to_north[e])
+        digest = sha256(prepared.good[e].tobytes())
+        for part in parts:
+            digest.update(np.asarray(part, dtype=np.float32).tobytes())
+        content = f"{prepared.frame_id[e]}:{digest.hexdigest()[:32]}"
+        stood = before.get(content, np.nan)
+        slack = COEFFICIENT_SLACK * prepared.relative_normalization_error[e] * coefficient
+        standing = float(stood if abs(stood - coefficient) <= slack else coefficient)
+        keys.append(f"{content} {standing!r}")
+    return keys
 
 
 def starting_background_path(config: LensConfig) -> Path | None:

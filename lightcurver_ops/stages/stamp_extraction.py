@@ -11,6 +11,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import WHOLE_LENS, Lens, Run, Stage
+from lightcurver_ops.stages.control_stars import controls_of_lens, object_name
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.query_gaia_for_stars import QueryGaiaForStars
 
@@ -30,10 +31,12 @@ class StampTask:
     exptime: float
     fwhm: float | None
     positions: Positions
+    controls: Positions
+    """Control stars by the names of their large cutouts."""
 
 
 class StampExtraction(Stage):
-    """Cuts out stars and ROI."""
+    """Cuts out stars and ROI; control stars twice, once as stars and once as the ROI is."""
 
     name = "stamp_extraction"
     title = "Cutouts, noise maps, masks"
@@ -43,10 +46,18 @@ class StampExtraction(Stage):
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         located = ledger.done_hashes(connection, self.lens.name, QueryGaiaForStars.name)
-        if WHOLE_LENS not in located:
+        selection = stars.current_selection(connection, self.lens.name)
+        if WHOLE_LENS not in located or selection is None:
             return {}
+        controls = controls_of_lens(connection, self.config, selection).ids
+        present = stars.ids_in_frames(connection, self.lens.name, selection) if controls else {}
+        # Nothing is added for a frame without control star: it need not be cut again when these are chosen anew.
         return {
-            row.image_relpath: self.hash_inputs(row.inputs_hash, located[row.image_relpath])
+            row.image_relpath: self.hash_inputs(
+                row.inputs_hash,
+                located[row.image_relpath],
+                *sorted(controls & present.get(row.id, set())),
+            )
             for row in frames.usable_frames(connection, self.lens.name)
             if row.image_relpath in located
         }
@@ -58,6 +69,8 @@ class StampExtraction(Stage):
             rows = {row.image_relpath: row for row in frames.usable_frames(connection, self.lens.name)}
             selection = stars.current_selection(connection, self.lens.name)
             assert selection is not None
+            controls = controls_of_lens(connection, self.config, selection).ids
+            inside = {unit: stars.stars_in_frame(connection, rows[unit].id, selection) for unit in units}
             tasks = [
                 StampTask(
                     self.config,
@@ -67,7 +80,8 @@ class StampExtraction(Stage):
                     rows[unit].background_rms_electron_per_second,
                     rows[unit].exptime,
                     rows[unit].seeing_pixels,
-                    stars.stars_in_frame(connection, rows[unit].id, selection),
+                    inside[unit],
+                    {object_name(star): place for star, place in inside[unit].items() if star in controls},
                 )
                 for unit in units
             ]
@@ -105,11 +119,13 @@ def extract_stamps(task: StampTask) -> None:
     roi_x, roi_y = (float(value) for value in wcs.world_to_pixel_values(roi.ra, roi.dec))
     stars, size = task.positions, settings.stamp_size_stars
     cut = _cut(task, frame, noise_map, wcs, stars, size) if stars else {}
-    cut |= _cut(task, frame, noise_map, wcs, {ROI: (roi_x, roi_y)}, settings.stamp_size_ROI)
+    like_roi = {ROI: (roi_x, roi_y), **task.controls}
+    cut |= _cut(task, frame, noise_map, wcs, like_roi, settings.stamp_size_ROI)
     if not cut[ROI].good.any():
         raise BadFrame(
             f"{task.unit}: no usable pixel in the ROI: it lies outside the frame, or is all masked"
         )
+    cut = {name: one for name, one in cut.items() if name not in task.controls or one.good.any()}
     region_files.write_regions(task.regions, cut, frame.image.shape)
 
 

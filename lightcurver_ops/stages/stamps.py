@@ -1,6 +1,6 @@
 """Stamps of several frames as arrays of one shape, absent stars padded with no good pixel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,26 @@ class StampStack:
     present: NDArray[np.bool_]
     """[F, S]"""
 
+    def picked(self, stars: list[NDArray[np.intp]], n_slots: int) -> "StampStack":
+        """Some of the stars of each frame: indices [F][at most n_slots], in this order; the rest is padded anew."""
+        size = self.data.shape[-1]
+        picked = _empty_stack((len(stars), n_slots), size)
+        for f, chosen in enumerate(stars):
+            for field in fields(self):
+                getattr(picked, field.name)[f, : len(chosen)] = getattr(self, field.name)[f, chosen]
+        return picked
+
+
+def _empty_stack(shape: tuple[int, int], size: int) -> StampStack:
+    return StampStack(
+        np.zeros((*shape, size, size)),
+        np.ones((*shape, size, size)),
+        np.zeros((*shape, size, size), dtype=bool),
+        np.full((*shape, 2), np.nan),
+        np.zeros((*shape, 2)),
+        np.zeros(shape, dtype=bool),
+    )
+
 
 def read_stamps(
     workdir: Path, units: list[str], objects: list[list[str]], size: int, n_slots: int
@@ -39,15 +59,7 @@ def read_stamps(
     """
     from lightcurver_ops.storage import regions as region_files
 
-    shape = (len(units), n_slots)
-    stack = StampStack(
-        np.zeros((*shape, size, size)),
-        np.ones((*shape, size, size)),
-        np.zeros((*shape, size, size), dtype=bool),
-        np.full((*shape, 2), np.nan),
-        np.zeros((*shape, 2)),
-        np.zeros(shape, dtype=bool),
-    )
+    stack = _empty_stack((len(units), n_slots), size)
     for f, (unit, names) in enumerate(zip(units, objects, strict=True)):
         if not names:
             continue

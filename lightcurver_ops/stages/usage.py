@@ -81,9 +81,31 @@ def _product_reasons(connection: sa.Connection, config: LensConfig) -> list[Call
     return [
         made_by(StampExtraction.name, "cutouts"),
         made_by(PsfModeling.name, "PSF"),
+        _psf_shape_reason(connection, config),
         _psf_chi2_reason(connection, config),
         made_by(StarPhotometry.name, "star fluxes"),
     ]
+
+
+def _psf_shape_reason(connection: sa.Connection, config: LensConfig) -> Callable[[sa.Row], Reason]:
+    longest, most_double = config.psf.max_elongation, config.psf.max_doubleness
+    selection = stars.current_selection(connection, config.name)
+    psfs = photometry.psfs_of(connection, config.name, selection) if selection else {}
+
+    def reason(row: sa.Row) -> Reason:
+        psf = psfs.get(row.id)
+        if psf is None:
+            return None
+        if most_double is not None and psf.doubleness is not None and psf.doubleness > most_double:
+            return (
+                f"the PSF is double: its second peak rises by {psf.doubleness:.2f} of the first, above "
+                f"{most_double:g} (psf.max_doubleness)"
+            )
+        if longest is not None and psf.elongation is not None and psf.elongation > longest:
+            return f"the PSF is trailed: a/b = {psf.elongation:.2f} above {longest:g} (psf.max_elongation)"
+        return None
+
+    return reason
 
 
 def _psf_chi2_reason(connection: sa.Connection, config: LensConfig) -> Callable[[sa.Row], Reason]:

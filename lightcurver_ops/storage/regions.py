@@ -63,7 +63,7 @@ class FramePsf:
 
     narrow: NDArray[np.float64]
     full: NDArray[np.float64]
-    distortion: NDArray[np.float64] = field(default_factory=lambda: np.zeros(6))
+    distortion: NDArray[np.float64] = field(default_factory=lambda: np.zeros(15))
 
 
 def regions_path(workdir: str | Path, stem: str) -> Path:
@@ -81,7 +81,7 @@ def write_regions(path: str | Path, cutouts: Mapping[str, Cutout], frame_shape: 
 
     Args:
         path: as `regions_path`.
-        cutouts: by object: the identifier of a star, or "ROI".
+        cutouts: by object: the identifier of a star, "ROI", or the name of a control star cut like the ROI.
         frame_shape: (ny, nx) of the frame.
 
     Raises:
@@ -172,7 +172,10 @@ def write_psf(path: str | Path, psf_ref: str, psf: FramePsf) -> None:
 def read_psf(path: str | Path, psf_ref: str) -> FramePsf:
     """Read a PSF of a frame; BadFrame where the file or this PSF is missing or damaged."""
     with opened_hdf5(path, "psf_modeling") as file:
-        return FramePsf(*(file[kind][psf_ref][()] for kind in _PSF_KINDS))
+        narrow, full, distortion = (file[kind][psf_ref][()] for kind in _PSF_KINDS)
+    if distortion.size == 6:  # of earlier versions: the terms in X and Y alone
+        distortion = np.pad(distortion.reshape(3, 2), ((0, 0), (0, 3))).ravel()
+    return FramePsf(narrow, full, distortion)
 
 
 def rebuild_index(workdir: str | Path, frames: Iterable[str]) -> Path:

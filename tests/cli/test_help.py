@@ -24,6 +24,16 @@ OPTIONS = {
     "stars list": [],
     "stars exclude": ["--comment"],
     "stars include": [],
+    "inject": [
+        "--filter",
+        "--kind",
+        "--amplitude",
+        "--period",
+        "--images",
+        "--empty",
+        "--repeats",
+        "--seed",
+    ],
     "lightcurve": ["--per", "--filter", "--version", "--format", "--plot"],
     "simulate": ["--name", "--nights", "--exposures", "--seed", "--seeing", "--size", "--with-wcs"],
 }

@@ -13,6 +13,14 @@ def test_a_star_is_excluded_and_taken_back(lcops, season_copy):
     assert header.split()[0] == "name"
     assert first.split()[0] == "a"
     assert "% (weight" in first
+    listed = lcops("stars", "list", season.config_path).out
+    assert "neighbours [%]" in header
+    assert "the best 5 for the PSF, the best 8 for the normalization" in listed
+    ranks = [line.split()[5:7] for line in listed.splitlines()[1:] if line[:1].islower() and " % (" in line]
+    assert len({psf for psf, _ in ranks}) == len(ranks)
+    season.configure(stars={"stars_to_use_psf": ["a", "nobody"]})
+    assert lcops("stars", "list", season.config_path).code == 0
+    season.configure(stars={"stars_to_use_psf": 5})
 
     result = lcops("stars", "exclude", season.config_path, "a", "b", "--comment", "a galaxy")
     assert result.out.startswith("2 stars excluded; `lcops run ")

@@ -98,11 +98,15 @@ def test_a_variable_star_and_an_outlier_stand_out(tmp_path, painted):
     plot_normalization(
         tmp_path / "star.png", **normalization_inputs(40, 4, np.array([0.005, 0.05, 0.005, 0.005]))
     )
+    plot_normalization(tmp_path / "named.png", **quiet, variable=np.array([False, True, False, False]))
     quiet["normalized"][2, 7] *= 2
     plot_normalization(tmp_path / "outlier.png", **quiet)
-    dots = {name: len(painted(tmp_path / f"{name}.png", ALARM)) for name in ("quiet", "star", "outlier")}
+    dots = {
+        name: len(painted(tmp_path / f"{name}.png", ALARM)) for name in ("quiet", "star", "named", "outlier")
+    }
     assert dots["quiet"] == 0
     assert dots["star"] > 200
+    assert dots["named"] > 100
     assert 5 < dots["outlier"] < 200
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects
 import pytest
 
-from lightcurver_ops.diagnostics.canvas import ALARM, COLOURS
+from lightcurver_ops.diagnostics.canvas import ALARM, COLOURS, QUIET
 from lightcurver_ops.diagnostics.light_curves import plot_light_curves, write_interactive
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.light_curve_products import epoch_columns, night_columns
@@ -57,6 +57,25 @@ def test_the_brighter_image_is_above_the_fainter(tmp_path, painted, zeropoint):
     path = tmp_path / "curves.png"
     plot_light_curves(path, **tables(["A", "B"], zeropoint=zeropoint))
     assert curve(painted, path, COLOURS[0]) < curve(painted, path, COLOURS[1]) - 100
+
+
+def test_control_stars_have_a_panel_of_their_own(tmp_path, painted):
+    """Below the curves, which stay complete: a star that is 20 mmag fainter stands lower than one 20 mmag brighter."""
+    inputs = tables(["A"])
+    mjd = inputs["epochs"]["mjd"]
+    rows = {}
+    for shift in (-20.0, 20.0):
+        path = tmp_path / f"controls{shift:+.0f}.png"
+        controls = {"$k$": (mjd, np.full(mjd.size, shift), np.full(mjd.size, 2.0))}
+        plot_light_curves(path, **inputs, controls=controls)
+        assert curve(painted, path, COLOURS[0]) < 360
+        dots = painted(path, QUIET)
+        dots = dots[(dots[:, 0] > 375) & (dots[:, 0] < 480) & (dots[:, 1] < 940)]
+        rows[shift] = np.median(dots[np.abs(dots[:, 0] - 428) > 2, 0])  # without the line at zero
+    plot_light_curves(tmp_path / "plain.png", **inputs, controls={})
+    plot_light_curves(tmp_path / "same.png", **inputs)
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "same.png").read_bytes()
+    assert rows[20.0] > rows[-20.0] + 30
 
 
 def test_the_figure_says_how_many_epochs_lie_beyond(tmp_path, painted):

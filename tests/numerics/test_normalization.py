@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from lightcurver_ops.numerics.normalization import normalization_coefficients
+from lightcurver_ops.numerics.normalization import normalization_coefficients, variable_stars
+from lightcurver_ops.numerics.photometry import fit_star_fluxes
+from lightcurver_ops.numerics.psf.fit import fit_psfs
+from lightcurver_ops.simulation.stamps import star_stamps
 
 
 class Season:
@@ -268,3 +271,78 @@ def test_nothing_at_all():
     assert not result.connected.any()
     with pytest.raises(ValueError, match=r"\[S, E\]"):
         normalization_coefficients(np.ones((3, 4)), np.ones((4, 3)))
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.02])
+def test_constant_stars_are_not_called_variable(outliers):
+    found = 0
+    for seed in range(12):
+        season = Season(seed=seed, n_frames=60, outliers=outliers)
+        result = normalization_coefficients(season.flux, season.sigma)
+        found += variable_stars(season.flux, season.sigma, result).sum()
+    assert found <= 1  # of 120
+
+
+@pytest.mark.parametrize("star", [0, 5, 9])
+def test_a_star_that_varies_is_called_variable_and_no_other(star):
+    season = Season(n_frames=60)
+    season.flux[star] *= 1 + 0.08 * np.sin(np.arange(60) / 4)
+    result = normalization_coefficients(season.flux, season.sigma)
+    assert np.flatnonzero(variable_stars(season.flux, season.sigma, result)).tolist() == [star]
+    assert result.star_excess[star] == pytest.approx(0.08 / np.sqrt(2), rel=0.2)
+
+
+def test_a_star_that_is_eclipsed_now_and_then_is_called_variable():
+    season = Season()
+    season.flux[2, ::20] *= 0.8
+    result = normalization_coefficients(season.flux, season.sigma)
+    assert np.flatnonzero(variable_stars(season.flux, season.sigma, result)).tolist() == [2]
+
+
+def test_two_stars_do_not_tell_which_varies():
+    season = Season(2, 60, missing=0.0)
+    season.flux[0] *= 1 + 0.1 * np.sin(np.arange(60) / 4)
+    result = normalization_coefficients(season.flux, season.sigma)
+    assert not variable_stars(season.flux, season.sigma, result).any()
+    season.flux[:] = np.nan
+    empty = normalization_coefficients(season.flux, season.sigma)
+    assert not variable_stars(season.flux, season.sigma, empty).any()
+
+
+@pytest.fixture(scope="module")
+def through_the_air():
+    """Bright stars through seeing of 2 to 6 px."""
+    return star_stamps(
+        21, n_frames=16, n_stars=10, size=24, seeing=3.4, seeing_scatter=0.25, magnitudes=(14.5, 16.5)
+    )
+
+
+def change_with_seeing(stamps, logarithm):
+    """What a line through the points changes over the range of the seeing, and the error of that."""
+    seeing = np.array([shape.fwhm for shape in stamps.shapes])
+    assert np.ptp(seeing) > 2.5
+    (slope, _), covariance = np.polyfit(seeing, logarithm, 1, cov=True)
+    return abs(slope) * np.ptp(seeing), np.sqrt(covariance[0, 0]) * np.ptp(seeing)
+
+
+def test_coefficients_do_not_follow_the_seeing(through_the_air):
+    stamps = through_the_air
+    good = np.ones(stamps.data.shape, dtype=bool)
+    fluxes = fit_star_fluxes(stamps.data, stamps.noise, good, stamps.psf, subsampling=stamps.subsampling)
+    result = normalization_coefficients(fluxes.flux.T, fluxes.flux_uncertainty.T)
+    change, error = change_with_seeing(stamps, np.log(result.coefficient / stamps.coefficient))
+    assert change < 0.001
+    assert change < 3 * error
+
+
+def test_a_star_over_the_coefficients_of_others_does_not_follow_the_seeing(through_the_air):
+    """What a light curve is: PSFs fitted, the flux of a star that took no part divided by the coefficients."""
+    stamps = through_the_air
+    good = np.ones(stamps.data.shape, dtype=bool)
+    part = np.s_[:, 1:]
+    psf = fit_psfs(stamps.data[part], stamps.noise[part], good[part]).full_psf
+    fluxes = fit_star_fluxes(stamps.data, stamps.noise, good, psf, subsampling=stamps.subsampling)
+    result = normalization_coefficients(fluxes.flux.T[1:], fluxes.flux_uncertainty.T[1:])
+    change, error = change_with_seeing(stamps, np.log(fluxes.flux[:, 0] / result.coefficient))
+    assert change < 0.001
+    assert change < 3 * error

@@ -216,7 +216,7 @@ def test_every_configuration_key_belongs_to_a_stage_or_is_known_to_change_nothin
         "plate_solving.frames", "plate_solving.min_success_fraction", "plate_solving.astrometry_net_api_key_file",
         # They act through what they choose: files, stars, frames.
         "raw.raw_dirs", "raw.files_match_pattern", "raw.header_parser", "stars.gaia_catalog_file",
-        "stars.stars_to_use_psf", "stars.stars_to_exclude_psf",
+        "stars.stars_to_use_psf", "stars.stars_to_exclude_psf", "stars.stars_to_use_control",
         "compute.processes", "compute.psf_batch", "compute.diagnostics",
         # Where the rows are, and when work is done: never what it gives.
         "database", *(key for key in leaves(LensConfig) if key.startswith("operations.")),

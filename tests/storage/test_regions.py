@@ -94,6 +94,15 @@ def test_psfs_of_several_selections_live_together(tmp_path):
         read_psf(path, "e")
 
 
+def test_distortion_of_first_order_is_read_as_one_of_second_order(tmp_path):
+    path, pixels = psf_path(tmp_path, "one"), np.ones((48, 48))
+    write_psf(path, "old", FramePsf(pixels, pixels, np.arange(1.0, 7.0)))
+    write_psf(path, "new", FramePsf(pixels, pixels, np.arange(15.0)))
+    expected = [[1, 2, 0, 0, 0], [3, 4, 0, 0, 0], [5, 6, 0, 0, 0]]
+    np.testing.assert_array_equal(read_psf(path, "old").distortion.reshape(3, 5), expected)
+    np.testing.assert_array_equal(read_psf(path, "new").distortion, np.arange(15.0))
+
+
 def test_the_index_reads_like_one_file_from_anywhere(tmp_path):
     work = tmp_path / "work"
     for stem in ("one", "two"):

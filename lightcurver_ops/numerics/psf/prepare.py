@@ -11,6 +11,8 @@ from lightcurver_ops.numerics.starlet import coefficient_sigma
 
 MAX_MASKED_FRACTION = 0.4
 NEIGHBOUR_SIGMA = 3.0
+TWIN_FLUX = 0.3  # of the star: the second image of a double exposure is no faint neighbour
+TWIN_TOLERANCE = 1.5  # pixels
 MAX_WANDER = 3.0  # pixels between a star and the centre of its stamp
 
 
@@ -107,11 +109,13 @@ def neighbour_masks(
     """True on pixels of other objects than the star in the middle: [F, S, n, n].
 
     What more than half of at least three stars of a frame show at the same place belongs to the PSF (a spike, the
-    second image of a double exposure), and is kept.
+    second image of a double exposure), and is kept. So is what so many show at the same distance from their middle,
+    whichever of the two images of a double exposure was taken for that.
     """
     masks = np.zeros(data.shape, dtype=bool)
     size = data.shape[-1]
     cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
+    twins: dict[int, dict[int, np.ndarray]] = {}
     for frame, star in zip(*np.nonzero(good.any(axis=(2, 3)))):
         objects, labels = sep.extract(
             np.ascontiguousarray(data[frame, star]),
@@ -129,9 +133,24 @@ def neighbour_masks(
         central = labels[round(float(row)), round(float(column))] or 1 + int(np.argmin(distance))
         others = (labels > 0) & (labels != central)
         masks[frame, star] = binary_dilation(others, cross) & (labels != central)
+        middle = objects[central - 1]
+        bright = (objects["flux"] > TWIN_FLUX * middle["flux"]) & (np.arange(len(objects)) != central - 1)
+        offset = np.stack([objects["x"] - middle["x"], objects["y"] - middle["y"]], axis=1)[bright]
+        twins.setdefault(frame, {})[star] = np.where(offset[:, :1] < 0, -offset, offset)
     present = good.any(axis=(2, 3)).sum(axis=1)
     shared = masks.sum(axis=1) > 0.5 * present[:, None, None]
-    return masks & ~(shared & (present >= 3)[:, None, None])[:, None]
+    double = np.array([_is_double(twins.get(frame, {}), count) for frame, count in enumerate(present)])
+    return masks & ~((shared | double[:, None, None]) & (present >= 3)[:, None, None])[:, None]
+
+
+def _is_double(twins: dict[int, np.ndarray], n_stars: int) -> bool:
+    """Whether more than half of the stars of a frame have a second object at one offset, [n, 2] for each star."""
+    offsets = [offset for of_star in twins.values() for offset in of_star]
+    return any(
+        sum(bool((np.hypot(*(of_star - offset).T) < TWIN_TOLERANCE).any()) for of_star in twins.values())
+        > 0.5 * n_stars
+        for offset in offsets
+    )
 
 
 def guess_fwhm(

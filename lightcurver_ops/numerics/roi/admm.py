@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 RELAXATION = 1.7
 RHO = 1.0  # in units of the noise: coefficients are scaled by the penalty's weights
 CHECK_EVERY = 10
+RIDGE = 1e-9
 QUIET = 3  # checks in a row without movement
 
 
@@ -31,8 +32,8 @@ class Solver:
         warm: a solver of a similar problem, whose state is taken over.
     """
 
-    def __init__(self, matrix: Array, penalty: Penalty, warm: "Solver | None" = None):
-        self.matrix = matrix
+    def __init__(self, matrix: NDArray, penalty: Penalty, warm: "Solver | None" = None):
+        self.matrix = matrix.astype(np.float64)
         self.penalty = penalty
         shape = penalty.weight.shape
         if warm is None:
@@ -45,7 +46,7 @@ class Solver:
             self.scale, self.pixel_scale, self.gram = warm.scale, warm.pixel_scale, warm.gram
             self.z, self.uz, self.v, self.uv = warm.z, warm.uz, warm.v, warm.uv
         # LAPACK sees the transpose: the lower triangle of ours is its upper one, and no copy is made.
-        system = (matrix + self.gram).T
+        system = (self.matrix + self.gram).T
         system[np.diag_indices_from(system)] += RHO * self.pixel_scale**2
         factor = linalg.lapack.dpotrf(system, lower=0, overwrite_a=1)[0]
         inverse = linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0]
@@ -68,7 +69,7 @@ class Solver:
         """The minimum.
 
         Args:
-            free: F [X, X].
+            free: F [X, X], of unit diagonal.
             border: B [X, N^2].
             rhs_free: f [X].
             rhs: b [N^2].
@@ -84,8 +85,10 @@ class Solver:
         """
         shape = self.v.shape
         reach = border @ self.inverse
-        schur = linalg.inv(free - reach @ border.T) if len(free) else np.zeros((0, 0))
-        settle = linalg.inv(free) if len(free) else schur
+        # With few epochs the parameters may be degenerate: scaled to a unit diagonal, this much holds them.
+        ridge = RIDGE * np.eye(len(free))
+        schur = linalg.inv(free - reach @ border.T + ridge) if len(free) else np.zeros((0, 0))
+        settle = linalg.inv(free + ridge) if len(free) else schur
         threshold = self.penalty.weight / self.scale / RHO
 
         def settled(structure: Array) -> tuple[Array, float]:

@@ -1,5 +1,6 @@
 """The joint model of the region of interest: point sources with a flux per epoch, and one common background."""
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from lightcurver_ops.numerics.roi.points import points_only, without_outliers
 from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
 from lightcurver_ops.numerics.roi.state import Problem, State
+from lightcurver_ops.numerics.roi.update import Memory, fit_and_remember
 
 __all__ = ["RoiFit", "RoiOptions", "fit_roi"]
 
@@ -38,6 +40,9 @@ def fit_roi(
     narrow_psf: ArrayLike | None = None,
     options: RoiOptions | None = None,
     solver: Literal["lcops", "starred"] = "lcops",
+    keys: Sequence[str] | None = None,
+    memory: Memory | None = None,
+    remember: Callable[[Memory], None] | None = None,
 ) -> RoiFit:
     """Fit the pixels of all epochs: `bin_k(PSF_e * [T_e h + sum_j a_ej delta(R_e c_j + t_e)])`.
 
@@ -62,6 +67,10 @@ def fit_roi(
             does, and the background has the resolution of the sky.
         options: settings.
         solver: "lcops", or "starred" for STARRED's own optimiser on STARRED's own loss, as a reference.
+        keys: [E] what each epoch was made from, for an update from an earlier fit, see `update`; only with the solver
+            "lcops" and a background that is optimised.
+        memory: of that earlier fit; its normal matrix is changed.
+        remember: called with the memory of this fit.
 
     Raises:
         ValueError: shapes do not agree, or a good pixel has no finite value or no positive noise.
@@ -88,6 +97,11 @@ def fit_roi(
         from lightcurver_ops.numerics.roi.reference import fit_with_starred
 
         return fit_with_starred(problem, state)
+    if optimise_background and keys is not None:
+        fit, kept = fit_and_remember(problem, state, keys, memory)
+        if remember is not None:
+            remember(kept)
+        return fit
     if optimise_background:
         return finish(*solve(problem, state))
     outcome = points_only(problem, state)

@@ -18,12 +18,13 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-RELINEARISE = 0.1  # data pixels moved since the normal matrix was made
+RELINEARISE = 0.25  # data pixels moved since the normal matrix was made
 COARSEST_TOLERANCE = 0.03  # of a flux's uncertainty, in the inner iterations
 LOSS_TOLERANCE = 0.1  # of the loss, half a chi2, between outer iterations
 HOLD = 0.05  # data pixels: sigma that keeps the positions near their start until the background is known
 SKETCH = 12  # epochs that are enough to find the scene before all are asked
 SKETCH_TOLERANCE = 0.1  # of a flux's uncertainty
+SKETCH_LOSS_TOLERANCE = 2.0
 
 
 def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
@@ -37,7 +38,9 @@ def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
         return problem, everything(problem, state)
     chosen = list(range(len(problem.epochs))) if few else most_informative(problem, state)
     options = replace(problem.options, flux_tolerance=SKETCH_TOLERANCE)
-    sketch = everything(replace(problem, options=options).of(chosen), state.of(chosen)).state
+    sketch = everything(
+        replace(problem, options=options).of(chosen), state.of(chosen), loss_tolerance=SKETCH_LOSS_TOLERANCE
+    ).state
     if few:
         state = sketch
     else:
@@ -59,7 +62,12 @@ def most_informative(problem: Problem, state: State) -> list[int]:
 
 
 def everything(
-    problem: Problem, state: State, *, normal: NormalMatrix | None = None, known: bool = False
+    problem: Problem,
+    state: State,
+    *,
+    normal: NormalMatrix | None = None,
+    known: bool = False,
+    loss_tolerance: float = LOSS_TOLERANCE,
 ) -> Outcome:
     """Background, positions, fluxes and translations together.
 
@@ -68,6 +76,7 @@ def everything(
         normal: of these epochs, from an earlier fit; None: made here.
         known: the start's scene is near the solution. Otherwise a galaxy is looked for, the positions are held until
             the background is known, and the matrix is made twice.
+        loss_tolerance: what the loss may still fall by from one outer iteration to the next.
     """
     layout, options = problem.layout, problem.options
     moved = layout.moved
@@ -111,7 +120,7 @@ def everything(
         history.append(loss + prior.value(state.scene) + penalty.value(state.scene.structure))
         log.debug("outer %d rebuild %s loss %.2f flux moved %.3g sigma", outer, rebuild, history[-1], largest)
         state = State(state.scene, tuple(after))
-        settled = outer > early and abs(history[-1] - history[-2]) < LOSS_TOLERANCE
+        settled = outer > early and abs(history[-1] - history[-2]) < loss_tolerance
         done = settled and inner_converged and largest < options.flux_tolerance and not rebuild
         if done or outer == options.max_relinearisations:
             break

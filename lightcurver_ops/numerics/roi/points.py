@@ -68,9 +68,10 @@ def without_outliers(problem: Problem, state: State) -> tuple[Problem, State]:
         for epoch, linear in zip(problem.epochs, problem.linearise(state), strict=True):
             good = epoch.weight > 0
             noise = np.where(good, 1.0 / np.sqrt(np.where(good, epoch.weight, 1.0)), 1.0)
-            shape = (1, 1, *good.shape)
-            arrays = (epoch.data, linear.model, noise, good)
-            bad = outlying_pixels(*(array.reshape(shape) for array in arrays), PSF_ERROR)[0, 0]
+            data, model, sigma, mask = (
+                array[None, None] for array in (epoch.data, linear.model, noise, good)
+            )
+            bad = outlying_pixels(data, model, sigma, mask, PSF_ERROR)[0, 0]
             if 0 < bad.sum() <= MOST_REJECTED * max(good.sum(), 1):
                 epoch, changed = replace(epoch, weight=np.where(bad, 0.0, epoch.weight)), True  # noqa: PLW2901
             epochs.append(epoch)

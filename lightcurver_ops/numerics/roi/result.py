@@ -68,6 +68,7 @@ class RoiFit:
         converged: False when iterations ran out.
         n_iter: outer iterations.
         status: one line for the log.
+        updated: the fit went on from an earlier one.
     """
 
     flux: Array
@@ -87,3 +88,4 @@ class RoiFit:
     converged: bool
     n_iter: int
     status: str
+    updated: bool = False

@@ -6,7 +6,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-_NEW = {
+_NEW: dict[str, list[sa.Column]] = {
     "stars": [
         sa.Column(
             "contamination",

@@ -1,0 +1,137 @@
+"""The daily update: what a fit knows is kept, and a new night costs its own epochs and little more.
+
+The normal matrix of the background is a sum over epochs (`normal`). New epochs are added to it, removed and changed
+ones subtracted, and a few outer iterations from the last solution follow. The matrix decides how fast these converge;
+where they converge to is decided by gradients that every epoch contributes anew, so that the result is, within the
+tolerance, that of a fit from scratch. A fit from scratch is made when the epochs have changed by more than `GROWTH`
+since the last one: then a better start, or a galaxy that was too faint before, may be found.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcurver_ops.numerics.roi import scene
+from lightcurver_ops.numerics.roi.finish import finish
+from lightcurver_ops.numerics.roi.iterate import everything, solve
+from lightcurver_ops.numerics.roi.normal import NormalMatrix
+from lightcurver_ops.numerics.roi.points import points_only, without_outliers
+from lightcurver_ops.numerics.roi.result import RoiFit
+from lightcurver_ops.numerics.roi.state import Outcome, Problem, State
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+GROWTH = 0.2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a fit of E epochs knows, for the next one.
+
+    Attributes:
+        keys: [E] what each epoch was made from; an epoch whose key changes is taken out and added anew.
+        problem: the epochs and what is asked of them, outlying pixels without weight.
+        state: the solution.
+        normal: the sum over the epochs.
+        covariances: [E, J, J] of the fluxes.
+        since: epochs that came, went or changed since the last fit from scratch.
+        scratch: epochs of that fit.
+    """
+
+    keys: tuple[str, ...]
+    problem: Problem
+    state: State
+    normal: NormalMatrix
+    covariances: Array
+    since: int
+    scratch: int
+
+    def serves(self, problem: Problem, keys: Sequence[str]) -> bool:
+        """Whether an update leads from here to a problem: the same model, and most epochs known."""
+        mine = self.problem
+        same = (
+            mine.layout == problem.layout
+            and mine.options == problem.options
+            and mine.with_galaxy == problem.with_galaxy
+            and mine.margin == problem.margin
+            and mine.prior.precision == problem.prior.precision
+            and np.array_equal(mine.prior.positions, problem.prior.positions)
+        )
+        changed = len(set(keys) ^ set(self.keys))
+        return same and self.since + changed <= GROWTH * self.scratch
+
+
+def fit_and_remember(
+    problem: Problem, state: State, keys: Sequence[str], memory: Memory | None = None
+) -> tuple[RoiFit, Memory]:
+    """Fit all epochs, from the memory of an earlier fit if that serves.
+
+    Args:
+        problem, state: from `fit.set_up`.
+        keys: [E], one per epoch, all different.
+        memory: of an earlier fit; its normal matrix is changed in place.
+
+    Raises:
+        ValueError: two epochs have the same key, or there are more keys than epochs.
+    """
+    keys = tuple(keys)
+    if len(set(keys)) != len(problem.epochs) or len(keys) != len(problem.epochs):
+        raise ValueError(f"{len(problem.epochs)} epochs need as many different keys, not {len(set(keys))}")
+    if memory is None or not memory.serves(problem, keys):
+        problem, outcome = solve(problem, state)
+        fit = finish(problem, outcome)
+        return fit, _remember(keys, problem, outcome, fit, 0, len(keys))
+    changed = len(set(keys) ^ set(memory.keys))
+    problem, outcome = _update(problem, state, keys, memory)
+    place = {key: e for e, key in enumerate(memory.keys)}
+    fit = finish(problem, outcome, [memory.covariances[place[key]] if key in place else None for key in keys])
+    fit = replace(fit, updated=True)
+    return fit, _remember(keys, problem, outcome, fit, memory.since + changed, memory.scratch)
+
+
+def _remember(
+    keys: tuple[str, ...], problem: Problem, outcome: Outcome, fit: RoiFit, since: int, scratch: int
+) -> Memory:
+    assert outcome.normal is not None
+    return Memory(keys, problem, outcome.state, outcome.normal, fit.flux_covariance, since, scratch)
+
+
+def _update(problem: Problem, state: State, keys: tuple[str, ...], memory: Memory) -> tuple[Problem, Outcome]:
+    """The solution for these epochs, starting from the memory's."""
+    place = {key: e for e, key in enumerate(memory.keys)}
+    new = [e for e, key in enumerate(keys) if key not in place]
+    gone = [e for e, key in enumerate(memory.keys) if key not in set(keys)]
+    log.debug("update: %d epochs, %d new, %d gone", len(keys), len(new), len(gone))
+    common, normal, layout = memory.state.scene, memory.normal, problem.layout
+    at = scene.absolute(common, layout.moved)
+
+    left = memory.problem.of(gone)
+    for epoch, linear in zip(left.epochs, left.linearise(memory.state.of(gone)), strict=True):
+        normal.subtract(epoch, linear, at, layout)
+
+    fixed = replace(problem, layout=replace(layout, background=False, move_positions=False)).of(new)
+    found = points_only(fixed, replace(state, scene=common).of(new)).state
+    if problem.options.reject:
+        fixed, found = without_outliers(fixed, found)
+    added = replace(fixed, layout=layout)
+    for epoch, linear in zip(added.epochs, added.linearise(found), strict=True):
+        normal.add(epoch, linear, at, layout)
+    normal.complete()
+
+    epochs, locals_ = list(problem.epochs), list(state.locals)
+    for e, epoch, local in zip(new, added.epochs, found.locals, strict=True):
+        epochs[e], locals_[e] = epoch, local
+    for e, key in enumerate(keys):
+        if key in place:
+            # Today's pixels, which a coefficient may have scaled a little, without those that were left out before.
+            before = memory.problem.epochs[place[key]]
+            epochs[e] = replace(epochs[e], weight=np.where(before.weight > 0, epochs[e].weight, 0.0))
+            locals_[e] = memory.state.locals[place[key]]
+    problem = replace(problem, epochs=tuple(epochs))
+    start = State(common, tuple(locals_))
+    return problem, everything(problem, start, normal=normal, known=True)

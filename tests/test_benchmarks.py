@@ -1,0 +1,158 @@
+"""Every benchmark runs, at the smallest sizes, and its JSON and Markdown say the same."""
+
+import json
+import math
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks import accuracy, measure, photometry, pipeline, psf, roi
+from benchmarks.report import Report, cell
+from tests.seasons import FAST, SMALL
+
+# The part psf and the pipeline have the same shapes and counts, so that our fit is compiled once.
+ITERATIONS = {"n_iter_analytic": 40, "n_iter_pixels": 300}
+SETTINGS = {name: keys for name, keys in FAST.items() if name != "compute"} | {"psf": ITERATIONS}
+SIZES = {
+    "psf": psf.Sizes(
+        stamps=psf.Stamps(frames=2, stars=FAST["stars"]["stars_to_use_psf"], size=16),
+        starred_frames=0,
+        n_iter_analytic=ITERATIONS["n_iter_analytic"],
+        n_iter_pixels=ITERATIONS["n_iter_pixels"],
+        repeat=1,
+        frames=(2,),
+        stamp_sizes=(),
+        subsamplings=(),
+        stars=(),
+    ),
+    "photometry": photometry.Sizes(
+        stamps=photometry.Stamps(frames=2, stars=2, size=12, subsampling=1),
+        starred_stars=0,
+        n_iter=20,
+        repeat=1,
+        frames=(2,),
+    ),
+    "roi": roi.Sizes(
+        stamps=roi.Stamps(epochs=3, size=16, subsampling=1),
+        geometries=("free",),
+        limit_s=0.1,
+        epochs=(3,),
+        stamp_sizes=(),
+    ),
+    "pipeline": pipeline.Sizes(
+        season=SMALL, processes=1, runs=(pipeline.Run(figures=False, compiled=False),), settings=SETTINGS
+    ),
+    "accuracy": accuracy.Sizes(
+        season=SMALL,
+        seeds=(SMALL.seed,),
+        psf_varies=(0.0,),
+        truths=("psf+galaxy", "coefficients+positions"),
+        processes=1,
+        settings=SETTINGS,
+    ),
+}
+# Where a value may be missing: there is no GPU, no worker process, or nothing that it would be.
+MAY_BE_MISSING = {"device_mib", "first_call_cached_s", "compile_s", "peak_worker_mib"}
+
+
+@pytest.fixture(scope="module")
+def worker():
+    """One process for all parts: jax is imported once, and what a part sets there stays there."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        yield pool
+
+
+def run_part(name: str, directory: Path) -> None:
+    with measure.all_in_one():
+        part = benchmarks.PARTS[name]
+        part.run(Report(name, part.PURPOSE, "test", measure.environment(), directory), SIZES[name])
+
+
+@pytest.mark.parametrize("name", list(benchmarks.PARTS))
+def test_part_gives_tables_of_finite_numbers(worker, tmp_path, name):
+    worker.submit(run_part, name, tmp_path).result()
+    content = json.loads((tmp_path / f"{name}.json").read_text())
+    assert content["environment"]["device of jax"].startswith(("CPU", "GPU"))
+    assert all(table["rows"] for table in content["tables"])
+    for table in content["tables"]:
+        for row in table["rows"]:
+            assert list(row) == list(table["columns"])
+            for key, value in row.items():
+                assert value is not None or key in MAY_BE_MISSING, (table["title"], key)
+                assert not isinstance(value, float) or math.isfinite(value)
+    _agree(content, (tmp_path / f"{name}.md").read_text())
+
+
+def _agree(content: dict, text: str) -> None:
+    """All tables of the JSON stand in the Markdown, value by value."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    found = [[one.strip() for one in line.strip("| ").split(" | ")] for line in lines]
+    expected = []
+    for table in content["tables"]:
+        expected += [list(table["columns"].values()), ["---"] * len(table["columns"])]
+        expected += [list(row.values()) for row in table["rows"]]
+        assert f"## {table['title']}" in text
+        assert all(f"* {note}" in text for note in table["notes"])
+    assert len(found) == len(expected)
+    for shown, values in zip(found, expected, strict=True):
+        for one, value in zip(shown, values, strict=True):
+            if isinstance(value, float):
+                assert float(one) == pytest.approx(value, rel=1e-3)
+            else:
+                assert one == cell(value)
+
+
+def test_report_refuses_a_row_that_lacks_a_column(tmp_path):
+    table = Report("part", "purpose", "command", {}, tmp_path).table("title", {"a": "A", "b": "B"})
+    with pytest.raises(KeyError, match="'b'"):
+        table.add(a=1)
+
+
+def test_report_has_no_number_that_json_lacks(tmp_path):
+    report = Report("part", "purpose", "command", {}, tmp_path)
+    report.table("title", {"a": "A"}).add(a=np.float64("nan"))
+    report.save()
+    assert json.loads((tmp_path / "part.json").read_text())["tables"][0]["rows"] == [{"a": None}]
+    assert "| – |" in (tmp_path / "part.md").read_text()
+
+
+def test_fresh_process_has_a_peak_of_its_own():
+    ballast = np.ones(40_000_000)
+    assert measure.peak_mib() > ballast.nbytes / measure.MIB
+    assert measure.in_fresh_process(measure.peak_mib) < measure.peak_mib() - 200
+
+
+def test_watch_sees_the_memory_of_its_block():
+    before = measure.peak_mib()
+    with measure.Watch() as watch:
+        np.ones(int((before + 100) * measure.MIB / 8))
+    assert watch.added_mib > 50
+    assert watch.seconds > 0
+
+
+def test_killed_process_is_a_memory_error():
+    with pytest.raises(MemoryError, match="_exit was killed"):
+        measure.in_fresh_process(os._exit, 9)
+
+
+def test_unknown_part_and_ingredient_are_named(capsys):
+    for words, message in (["speed"], "no part speed"), (["accuracy", "--truth", "sky"], "there is no 'sky'"):
+        with pytest.raises(SystemExit):
+            benchmarks.main(words)
+        assert message in capsys.readouterr().err
+
+
+def test_accuracy_refuses_the_season_of_another(tmp_path):
+    from lightcurver_ops.errors import ConfigurationError
+    from lightcurver_ops.simulation import simulate_season
+
+    simulate_season(SMALL, tmp_path, nights=[0])
+    other = accuracy.replace(SMALL, seed=SMALL.seed + 1)
+    with pytest.raises(ConfigurationError, match="--keep"):
+        accuracy.measure_season(tmp_path, other, SIZES["accuracy"])
