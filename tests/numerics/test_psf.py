@@ -5,10 +5,11 @@ import pytest
 
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.numerics.photometry import fit_star_fluxes
-from lightcurver_ops.numerics.psf.distortion import full_psfs_at
+from lightcurver_ops.numerics.psf.distortion import PRIOR_SIGMA, full_psfs_at
 from lightcurver_ops.numerics.psf.fit import fit_psfs
 from lightcurver_ops.numerics.psf.operators import star_operator
-from lightcurver_ops.simulation.stamps import star_stamps
+from lightcurver_ops.simulation.profiles import psf_image
+from lightcurver_ops.simulation.stamps import star_stamps, vary_over_field
 
 
 def all_good(stamps):
@@ -59,6 +60,7 @@ def test_history_ends_flat_at_the_loss(fits):
 def test_narrow_psf_restates_the_stars(stamps, fits):
     across, down = (star_operator(offset, 20, 2, derivatives=0)[0] for offset in (fits.x, fits.y))
     model = 4 * fits.amplitude[..., None, None] * (down @ fits.narrow_psf[:, None] @ across.swapaxes(-1, -2))
+    model += fits.background[..., None, None]
     np.testing.assert_allclose((stamps.data - model) / stamps.noise, fits.residuals, atol=1e-6)
 
 
@@ -192,6 +194,70 @@ def test_field_distortion_is_found():
         for psf in (local, plain.full_psf)
     ]
     assert chi2[0] < chi2[1]
+
+
+@pytest.mark.parametrize("terms", [(0.05, 0.0, 0.0), (0.0, 0.04, 0.0), (0.0, 0.0, 0.04), (0.04, -0.03, 0.02)])
+def test_distortion_is_that_of_the_plane(terms):
+    """With the flux that it moves over the edge of the stamp."""
+    stamps = star_stamps(1, n_frames=1, n_stars=1, size=24, seeing_scatter=0.0)
+    place = np.array([[0.8, -0.5]])
+    polynomials = np.outer(terms, [0.5, -0.3, 0.6, 0.4, 0.9])
+    true = psf_image(vary_over_field(stamps.shapes[0], place, polynomials).of_source(0), 24, 2)
+    coefficients = np.stack(
+        [polynomials[0] + polynomials[1], polynomials[0] - polynomials[1], polynomials[2]]
+    )
+    made = full_psfs_at(stamps.narrow_psf, coefficients.reshape(1, 15), place[None])[0, 0]
+    assert np.abs(made - true).sum() < 0.1 * np.abs(stamps.psf[0] - true).sum()
+    assert made.sum() == pytest.approx(true.sum(), abs=2e-4)
+
+
+def test_psf_at_the_origin_is_free_of_what_the_field_adds_on_average():
+    stamps = star_stamps(32, n_frames=4, n_stars=16, size=20, magnitudes=(15.5, 17.5), psf_varies=0.03)
+    coordinates = np.repeat(stamps.field_xy[None], 4, axis=0)
+    plain = fit_psfs(stamps.data, stamps.noise, all_good(stamps))
+    varying = fit_psfs(
+        stamps.data, stamps.noise, all_good(stamps), field_distortion=True, stamp_coordinates=coordinates
+    )
+    assert varying.used.all()
+    assert varying.chi2.max() < 1.02
+    assert psf_error(varying, stamps).max() < 0.015
+    assert psf_error(varying, stamps).mean() < 0.5 * psf_error(plain, stamps).mean()
+
+
+def test_two_stars_do_not_distort_beyond_the_prior():
+    stamps = star_stamps(33, n_frames=2, n_stars=2, size=20)
+    coordinates = np.repeat(stamps.field_xy[None], 2, axis=0)
+    found = fit_psfs(
+        stamps.data, stamps.noise, all_good(stamps), field_distortion=True, stamp_coordinates=coordinates
+    )
+    assert found.status == ["ok"] * 2
+    assert np.abs(found.distortion).max() < PRIOR_SIGMA
+    assert psf_error(found, stamps).max() < 0.05
+
+
+def test_wrong_sky_does_not_reach_the_psf():
+    stamps = star_stamps(31, n_frames=4, n_stars=10, size=20, magnitudes=(16.5, 19.5))
+    good, offset = all_good(stamps), np.array([-0.05, -0.03, 0.0, 0.03])
+    data = stamps.data + offset[:, None, None, None]
+    right = fit_psfs(stamps.data, stamps.noise, good)
+    fitted = fit_psfs(data, stamps.noise, good)
+    ignored = fit_psfs(data, stamps.noise, good, local_sky=False)
+    assert fitted.status == ["ok"] * 4
+    difference = [np.abs(fits.full_psf - right.full_psf).sum(axis=(1, 2)) for fits in (fitted, ignored)]
+    assert difference[0].max() < 2e-3
+    assert difference[1][0] > 8e-3
+    np.testing.assert_allclose(fitted.amplitude, right.amplitude, rtol=2e-3)
+    np.testing.assert_allclose((fitted.background - right.background).mean(axis=1), offset, atol=1.5e-3)
+    assert np.abs(right.background).max() < 0.03
+    assert np.all(ignored.background == 0)
+
+
+def test_each_star_has_a_background_of_its_own():
+    stamps = star_stamps(34, n_frames=1, n_stars=10, size=20, magnitudes=(17.5, 19.5))
+    offset = np.linspace(-0.05, 0.05, 10)
+    found = fit_psfs(stamps.data + offset[:, None, None], stamps.noise, all_good(stamps))
+    assert np.corrcoef(found.background[0], offset)[0, 1] > 0.7
+    assert np.all((found.chi2 > 0.8) & (found.chi2 < 1.05))
 
 
 def test_wrong_options_say_what_to_write():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from lightcurver_ops.numerics.psf import outliers
-from lightcurver_ops.numerics.psf.distortion import distort
+from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, distort, shape_slopes
 from lightcurver_ops.numerics.psf.moffat import fit_moffat, flux_outside, moffat
 from lightcurver_ops.numerics.psf.operators import GAUSSIAN_FWHM, blur_matrix
 from lightcurver_ops.numerics.psf.pixels import DELTAS, fit_pixels, star_images
@@ -19,6 +19,14 @@ STAR_COUNTS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32)  # others are padded to th
 MIN_SNR = 3.0
 GUESSED_BETA = 2.5
 REJECTION_ROUNDS = 2
+# Sigma of the Gaussian priors on backgrounds, in units of the noise of a pixel of the stamp: of a frame's level about
+# zero, and of its stars about that. Were each star free, bright ones would hide errors of the PSF's wings in
+# backgrounds in proportion to their flux.
+SKY_LEVEL = 0.3
+SKY_SCATTER = 0.03
+MODEL_ERROR = 0.2
+"""Of the Moffat, where backgrounds are fitted beside it: else what it misses of the core sets its wings, and these the
+backgrounds."""
 
 
 def _padded_count(count: int) -> int:
@@ -51,7 +59,14 @@ class Batch:
     """
 
     def __init__(
-        self, prepared: Prepared, subsampling: int, distorted: bool, coordinates: np.ndarray, size: int
+        self,
+        prepared: Prepared,
+        subsampling: int,
+        coordinates: np.ndarray,
+        size: int,
+        *,
+        distorted: bool,
+        local_sky: bool,
     ):
         self.n_frames, self.n_stars = prepared.used.shape
         self.size, self.subsampling, self.distorted = prepared.data.shape[-1], subsampling, distorted
@@ -76,7 +91,10 @@ class Batch:
         self.shape = np.tile([0.0, 0.0, 0.0, np.log(GUESSED_BETA)], (frames, 1))
         self.height = np.ones(frames)
         self.grid = np.zeros((frames, fine, fine))
-        self.distortion = np.zeros((frames, 6))
+        self.distortion = np.zeros((frames, N_COEFFICIENTS))
+        self.background = np.zeros(self.used.shape)
+        self.sky = np.zeros(frames)
+        self.sky_prior = self._sky_prior() if local_sky else None
         self.history = np.zeros((frames, 1))
         self.loss = np.full(frames, np.nan)
         self.converged = np.zeros(frames, dtype=bool)
@@ -86,6 +104,13 @@ class Batch:
         widths = [(0, self.n_pad[0]), (0, self.n_pad[1])] + [(0, 0)] * (array.ndim - 2)
         return np.pad(array, widths, constant_values=fill)
 
+    def _sky_prior(self) -> tuple[np.ndarray, np.ndarray]:
+        """1/sigma^2 of the backgrounds about their level [F, S], and of the level [F]."""
+        stamps = np.ma.median(np.ma.array(self.noise, mask=~self.good), axis=(2, 3))
+        frames = np.ma.median(np.ma.array(stamps, mask=np.ma.getmaskarray(stamps) | ~self.used), axis=1)
+        of_star, of_frame = (SKY_SCATTER * stamps) ** -2.0, (SKY_LEVEL * frames) ** -2.0
+        return np.ma.filled(of_star, 1.0), np.ma.filled(of_frame, 1.0)
+
     def weight(self) -> np.ndarray:
         return np.where(self.good & self.used[..., None, None], 1.0 / self.noise**2, 0.0)
 
@@ -93,7 +118,12 @@ class Batch:
         profile = np.asarray(_profiles(self.shape, self.size, self.subsampling))
         return self.height[:, None, None] * profile
 
+    def light(self) -> np.ndarray:
+        """The data without the stars' backgrounds."""
+        return self.data - self.background[..., None, None]
+
     def model(self) -> np.ndarray:
+        """The stars, without their backgrounds."""
         images = _images(
             self.analytic() + self.grid,
             self.star,
@@ -111,12 +141,18 @@ class Batch:
         self._reject_faint()
         if self._reject_pixels(outliers.MOFFAT_ERROR).any():
             self._solve_moffat(n_iter_analytic)
-        self._set_height()
-        # A coarse fit is enough to recognise outliers, and a good start for the full one.
         everything = np.asarray(self.used.any(axis=1))
+        if self.sky_prior is not None:
+            self._solve_moffat(n_iter_analytic, everything, model_error=MODEL_ERROR)
+        self._set_height(everything)
+        # A coarse fit is enough to recognise outliers, and a good start for the full one.
         first, second = np.zeros(len(everything), dtype=int), np.ones(len(everything), dtype=int)
         self._solve_pixels(n_iter_pixels, everything, first, last_stage=0, tolerance=1e-4)
-        changed = self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)
+        poorer = self._reject_stamps()
+        if poorer.any():
+            self._restart(n_iter_analytic, poorer)
+            self._solve_pixels(n_iter_pixels, poorer, first, last_stage=0, tolerance=1e-4)
+        changed = poorer | self._reject_pixels(outliers.GRID_ERROR)
         self._solve_pixels(n_iter_pixels, everything, np.where(changed, first, second))
         for _ in range(REJECTION_ROUNDS):
             changed = self._reject_stamps() | self._reject_pixels(outliers.GRID_ERROR)
@@ -124,22 +160,48 @@ class Batch:
                 break
             self._solve_pixels(n_iter_pixels, changed, second)
 
+    def _restart(self, n_iter: int, frames: np.ndarray) -> None:
+        """The Moffat of frames [F] (bool) again, without the stamps that they lost since."""
+        self.star[frames, :, 0] *= self.height[frames, None]
+        self.height[frames], self.grid[frames] = 1.0, 0.0
+        self._solve_moffat(n_iter, frames)
+        if self.sky_prior is not None:
+            self._solve_moffat(n_iter, frames, model_error=MODEL_ERROR)
+        self._set_height(frames)
+
     def _start(self) -> None:
         narrow = np.sqrt(np.maximum(self.fwhm**2 - (GAUSSIAN_FWHM / self.subsampling) ** 2, 0.36))
         self.shape[:, 0] = 2 * np.log(narrow)
         self.star[..., 0] = 1.0
         light = np.where(self.good, self.model(), 0.0).sum(axis=(2, 3))
-        self.star[..., 0] = np.maximum(self.flux, 0.0) / np.maximum(light, 1e-3 * light.max())
+        least = np.maximum(1e-3 * light.max(axis=1, keepdims=True), 1e-30)
+        self.star[..., 0] = np.maximum(self.flux, 0.0) / np.maximum(light, least)
 
-    def _solve_moffat(self, n_iter: int) -> None:
+    def _solve_moffat(self, n_iter: int, frames: np.ndarray | None = None, model_error: float = 0.0) -> None:
+        """Fit the Moffat of frames [F] (bool), to pixels with a relative error of the model added to their noise."""
+        weight = self.weight()
+        if frames is not None:
+            weight = weight * frames[:, None, None, None]  # without weight a frame keeps its start
+        if model_error > 0:
+            weight = weight / (1.0 + weight * (model_error * self.model()) ** 2)
         fit = fit_moffat(
-            self.data, self.weight(), self.shape, self.star, subsampling=self.subsampling, max_iter=n_iter
+            self.data,
+            weight,
+            self.shape,
+            np.concatenate([self.star, self.background[..., None]], axis=-1),
+            distortion=self.distortion,
+            slopes=shape_slopes(self.coordinates) if self.distorted else None,
+            sky=self.sky,
+            sky_prior=self.sky_prior,
+            subsampling=self.subsampling,
+            max_iter=n_iter,
         )
-        self.shape = np.array(fit.shape)
-        self.star = np.stack([fit.amplitude, fit.x, fit.y], axis=-1)
+        self.shape, self.star = np.array(fit.shape), np.array(fit.star[..., :3])
+        self.background, self.sky = np.array(fit.star[..., 3]), np.array(fit.sky)
+        self.distortion = np.array(fit.distortion)
 
-    def _set_height(self) -> None:
-        """The height of the Moffat and with it the scale of the grid, by STARRED's rule.
+    def _set_height(self, frames: np.ndarray) -> None:
+        """The height of the Moffat of the frames [F] (bool), and with it the scale of the grid, by STARRED's rule.
 
         The Moffat of the guessed FWHM and beta = 2 has the mean flux of the stars: this scales the penalty.
         """
@@ -150,10 +212,10 @@ class Batch:
         guessed = (
             np.asarray(_profiles(guess, self.size, self.subsampling)).sum(axis=(1, 2)) / self.subsampling**2
         )
-        light = np.where(self.good & self.used[..., None, None], self.data, 0.0).sum(axis=(1, 2, 3))
+        light = np.where(self.good & self.used[..., None, None], self.light(), 0.0).sum(axis=(1, 2, 3))
         height = light / np.maximum(self.used.sum(axis=1), 1) / guessed
-        self.height = np.where(height > 0, height, 1.0)
-        self.star[..., 0] /= self.height[:, None]
+        self.height[frames] = np.where(height > 0, height, 1.0)[frames]
+        self.star[frames, :, 0] /= self.height[frames, None]
 
     def _solve_pixels(
         self,
@@ -187,6 +249,7 @@ class Batch:
         )
         fit = fit_pixels(
             *(array.astype(np.float32) for array in inputs),
+            None if self.sky_prior is None else tuple(part.astype(np.float32) for part in self.sky_prior),
             wanted=frames,
             stages=(first_stage, last_stage),
             subsampling=self.subsampling,
@@ -199,6 +262,7 @@ class Batch:
             self.history = np.zeros((len(self.used), n_iter))
         self.grid[frames] = np.asarray(fit.grid)[frames]
         self.star[frames] = star[frames]
+        self.background[frames] = np.asarray(fit.background)[frames]
         self.distortion[frames] = np.asarray(fit.distortion)[frames]
         self.history[frames], self.loss[frames] = (
             np.asarray(fit.history)[frames],
@@ -217,13 +281,13 @@ class Batch:
     def _reject_pixels(self, model_error: float) -> np.ndarray:
         """Mask outlying pixels; True for frames [F] that lost one."""
         good = self.good & self.used[..., None, None]
-        rejected = outliers.outlying_pixels(self.data, self.model(), self.noise, good, model_error)
+        rejected = outliers.outlying_pixels(self.light(), self.model(), self.noise, good, model_error)
         self.good &= ~rejected
         return np.asarray(rejected.any(axis=(1, 2, 3)))
 
     def _reject_stamps(self) -> np.ndarray:
         """Drop outlying stamps; True for frames [F] that lost one."""
-        rejected = outliers.outlying_stamps(self.data, self.model(), self.noise, self.good, self.used)
+        rejected = outliers.outlying_stamps(self.light(), self.model(), self.noise, self.good, self.used)
         self.used &= ~rejected
         return np.asarray(rejected.any(axis=1))
 
@@ -233,7 +297,7 @@ class Batch:
         narrow = self.analytic() + self.grid
         total = narrow.sum(axis=(1, 2)) + outside
         residuals = np.where(
-            self.good & self.used[..., None, None], (self.data - self.model()) / self.noise, 0.0
+            self.good & self.used[..., None, None], (self.light() - self.model()) / self.noise, 0.0
         )
         count = self.good.sum(axis=(2, 3))
         chi2_stars = np.where(self.used, (residuals**2).sum(axis=(2, 3)) / np.maximum(count, 1), np.nan)
@@ -265,6 +329,9 @@ class Batch:
             "full_psf": full,
             "enclosed_fraction": full.sum(axis=(1, 2)),
             "amplitude": np.where(taken, flux, 0.0)[:, : self.n_stars],
+            "background": np.where(taken, self.background * self.normalisation[:, None], 0.0)[
+                :, : self.n_stars
+            ],
             "x": np.where(taken, self.star[..., 1], np.nan)[:, : self.n_stars],
             "y": np.where(taken, self.star[..., 2], np.nan)[:, : self.n_stars],
             "chi2": np.where(lost, np.nan, chi2),

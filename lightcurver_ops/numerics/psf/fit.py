@@ -24,6 +24,7 @@ def fit_psfs(
     solver: str = "lcops",
     field_distortion: bool = False,
     stamp_coordinates: np.ndarray | None = None,
+    local_sky: bool = True,
     n_iter_analytic: int = 60,
     n_iter_pixels: int = 1000,
     fwhm_guess: float | np.ndarray | None = None,
@@ -43,6 +44,8 @@ def fit_psfs(
         field_distortion: let the PSF change over the field, see `distortion`.
         stamp_coordinates: [F, S, 2], needed by field_distortion: x, y of the stars from the point where the PSF is
             wanted (the ROI), in units of about the size of the field.
+        local_sky: fit a constant background to each star, near a level common to the frame: the frame's sky is never
+            quite right, and wrong wings of the PSF would follow from it. "starred" fits none.
         n_iter_analytic, n_iter_pixels: limits; the fits end when they have converged. For "starred" the counts.
         fwhm_guess: [F] or a number, pixels; measured when None. It scales the penalty, as in STARRED.
 
@@ -66,7 +69,14 @@ def fit_psfs(
         part = slice(start, start + size)
         guess = fwhm_guess if fwhm_guess is None or np.ndim(fwhm_guess) == 0 else np.asarray(fwhm_guess)[part]
         prepared = prepare_stamps(data[part], noise[part], good[part], guess)
-        batch = Batch(prepared, subsampling, field_distortion, coordinates[part], size)
+        batch = Batch(
+            prepared,
+            subsampling,
+            coordinates[part],
+            size,
+            distorted=field_distortion,
+            local_sky=local_sky and solver == "lcops",
+        )
         if solver == "lcops":
             batch.solve(n_iter_analytic, n_iter_pixels)
         else:

@@ -3,6 +3,8 @@
 The profile is `(1 + q)^-beta` (Moffat 1969, A&A 3, 455) with `q = 4 (2^(1/beta) - 1) v^T exp(-(s + E)) v`, where
 `exp(s)` is the square of the FWHM and E the symmetric traceless matrix (e1, e2; e2, -e1): positive for every value,
 smooth at zero ellipticity, and the axis ratio is `exp(|e|)`. It is sampled at the centres of the small pixels.
+Each star has an amplitude and a position of its own, and if asked for a constant background; where the PSF varies over
+the field, a shape too, linear in the coefficients of the distortion.
 """
 
 from functools import partial
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, PRIOR_SIGMA
 from lightcurver_ops.numerics.psf.operators import star_operator
 
 jax.config.update("jax_enable_x64", True)
@@ -24,12 +27,13 @@ TOLERANCE = 1e-7  # relative decrease of chi2 below which a step counts as conve
 
 
 class MoffatFit(NamedTuple):
-    """shape [F, 4] = (log fwhm^2, e1, e2, log beta), amplitude, x, y [F, S], chi2 [F] (sum), converged, n_iter [F]."""
+    """shape [F, 4] = (log fwhm^2, e1, e2, log beta), distortion [F, 15], sky [F] (level of backgrounds),
+    star [F, S, 4] = (amplitude, x, y, background), chi2 [F] (sum, with the priors), converged, n_iter [F]."""
 
     shape: Array
-    amplitude: Array
-    x: Array
-    y: Array
+    distortion: Array
+    sky: Array
+    star: Array
     chi2: Array
     converged: Array
     n_iter: Array
@@ -87,72 +91,158 @@ def _bounded(shape: Array, size: int, subsampling: int) -> Array:
 
 
 def _normal_equations(
-    data: Array, weight: Array, shape: Array, star: Array, subsampling: int
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """chi2, and gradient and Gauss-Newton matrix split into shape, star and mixed blocks."""
+    data: Array,
+    weight: Array,
+    slopes: Array | None,
+    sky_prior: tuple[Array, Array] | None,
+    common: Array,
+    star: Array,
+    subsampling: int,
+) -> tuple[Array, ...]:
+    """chi2, and gradient and Gauss-Newton matrix split into common, star and mixed blocks.
+
+    The common parameters [F, G] are the shape, with `slopes` the distortion, and with `sky_prior` the level of the
+    backgrounds.
+    """
     size = data.shape[-1]
     profile = partial(moffat, size=size, subsampling=subsampling)
-    image = jax.vmap(profile)(shape)
-    slopes = jnp.moveaxis(jax.vmap(jax.jacfwd(profile))(shape), -1, 1)
+    stack = jax.vmap(
+        lambda one: jnp.concatenate([profile(one)[None], jnp.moveaxis(jax.jacfwd(profile)(one), -1, 0)])
+    )
     across, across_slope = star_operator(star[..., 1], size, subsampling, jnp)
     down, down_slope = star_operator(star[..., 2], size, subsampling, jnp)
     amplitude = star[..., 0, None, None]
-    images = jnp.concatenate([image[:, None], slopes], axis=1)
-    half = jnp.einsum("fspi,fcij->fscpj", down, images)
+    if slopes is None:
+        images = stack(common[:, :4])
+        half = jnp.einsum("fspi,fcij->fscpj", down, images)
+        half_slope = jnp.einsum("fspi,fij->fspj", down_slope, images[:, 0])
+    else:
+        images = jax.vmap(stack)(
+            common[:, None, :4] + jnp.einsum("fsce,fe->fsc", slopes, common[:, 4 : 4 + N_COEFFICIENTS])
+        )
+        half = jnp.einsum("fspi,fscij->fscpj", down, images)
+        half_slope = jnp.einsum("fspi,fsij->fspj", down_slope, images[:, :, 0])
     seen = jnp.einsum("fscpj,fsqj->fscpq", half, across)
     unit, by_shape = seen[:, :, 0], amplitude[:, :, None] * seen[:, :, 1:]
     by_x = amplitude * jnp.einsum("fspj,fsqj->fspq", half[:, :, 0], across_slope)
-    by_y = amplitude * jnp.einsum("fspi,fij,fsqj->fspq", down_slope, image, across)
-    by_star = jnp.stack([unit, by_x, by_y], axis=2)
+    by_y = amplitude * jnp.einsum("fspj,fsqj->fspq", half_slope, across)
+    by_star = [unit, by_x, by_y]
     residual = data - amplitude * unit
+    if sky_prior is not None:
+        by_star.append(jnp.ones_like(unit))
+        residual = residual - star[..., 3, None, None]
+    by_star = jnp.stack(by_star, axis=2)
     weighted_star, weighted_shape = weight[:, :, None] * by_star, weight[:, :, None] * by_shape
     chi2 = jnp.sum(weight * residual**2, axis=(1, 2, 3))
     gradient_star = jnp.einsum("fscpq,fspq->fsc", weighted_star, residual)
-    gradient_shape = jnp.einsum("fscpq,fspq->fc", weighted_shape, residual)
+    gradient_shape = jnp.einsum("fscpq,fspq->fsc", weighted_shape, residual)
     block_star = jnp.einsum("fscpq,fsdpq->fscd", weighted_star, by_star)
     block_mixed = jnp.einsum("fscpq,fsdpq->fscd", weighted_star, by_shape)
-    block_shape = jnp.einsum("fscpq,fsdpq->fcd", weighted_shape, by_shape)
-    return chi2, gradient_shape, gradient_star, block_shape, block_star, block_mixed
+    block_shape = jnp.einsum("fscpq,fsdpq->fscd", weighted_shape, by_shape)
+    if slopes is not None:
+        by_common = jnp.concatenate([jnp.broadcast_to(jnp.eye(4), (*slopes.shape[:3], 4)), slopes], axis=-1)
+        gradient_shape = jnp.einsum("fsc,fscg->fsg", gradient_shape, by_common)
+        block_mixed = jnp.einsum("fscd,fsdg->fscg", block_mixed, by_common)
+        block_shape = jnp.einsum("fscg,fscd,fsdh->fsgh", by_common, block_shape, by_common)
+    gradient_shape, block_shape = gradient_shape.sum(axis=1), block_shape.sum(axis=1)
+    system = chi2, gradient_shape, gradient_star, block_shape, block_star, block_mixed
+    system = system if slopes is None else _with_distortion_prior(system, common[:, 4 : 4 + N_COEFFICIENTS])
+    return system if sky_prior is None else _with_sky_level(system, common[:, -1], star[..., 3], sky_prior)
+
+
+def _with_distortion_prior(system: tuple[Array, ...], distortion: Array) -> tuple[Array, ...]:
+    chi2, gradient, gradient_star, block, *others = system
+    precision = PRIOR_SIGMA**-2
+    chi2 = chi2 + precision * (distortion**2).sum(axis=1)
+    diagonal = jnp.concatenate([jnp.zeros(4), jnp.full(N_COEFFICIENTS, precision)])
+    return (
+        chi2,
+        gradient.at[:, 4:].add(-precision * distortion),
+        gradient_star,
+        block + jnp.diag(diagonal),
+        *others,
+    )
+
+
+def _with_sky_level(
+    system: tuple[Array, ...], level: Array, sky: Array, sky_prior: tuple[Array, Array]
+) -> tuple[Array, ...]:
+    """The prior on the backgrounds [F, S], and their level [F], known from them alone, as the last common parameter."""
+    chi2, gradient, gradient_star, block, block_star, mixed = system
+    of_star, of_frame = sky_prior
+    apart = sky - level[:, None]
+    chi2 = chi2 + (of_star * apart**2).sum(axis=1) + of_frame * level**2
+    of_level = (of_star * apart).sum(axis=1) - of_frame * level
+    gradient = jnp.concatenate([gradient, of_level[:, None]], axis=1)
+    gradient_star = gradient_star.at[..., 3].add(-of_star * apart)
+    block = jnp.pad(block, ((0, 0), (0, 1), (0, 1))).at[:, -1, -1].set(of_star.sum(axis=1) + of_frame)
+    block_star = block_star.at[..., 3, 3].add(of_star)
+    mixed = jnp.pad(mixed, ((0, 0), (0, 0), (0, 0), (0, 1))).at[..., 3, -1].set(-of_star)
+    return chi2, gradient, gradient_star, block, block_star, mixed
 
 
 @partial(jax.jit, static_argnames=("subsampling", "max_iter"))
 def fit_moffat(
-    data: Array, weight: Array, shape: Array, star: Array, *, subsampling: int, max_iter: int
+    data: Array,
+    weight: Array,
+    shape: Array,
+    star: Array,
+    *,
+    distortion: Array,
+    slopes: Array | None,
+    sky: Array,
+    sky_prior: tuple[Array, Array] | None,
+    subsampling: int,
+    max_iter: int,
 ) -> MoffatFit:
-    """Levenberg-Marquardt on shape, amplitudes and positions; the stars are eliminated from each step (Schur).
+    """Levenberg-Marquardt on all parameters; those of the stars are eliminated from each step (Schur).
 
     Args:
         data: [F, S, n, n]. weight: [F, S, n, n], 1/sigma^2, zero where a pixel is not used.
-        shape: [F, 4], start. star: [F, S, 3], start of amplitude, x, y (pixels from the stamp's centre).
+        shape: [F, 4], start. star: [F, S, 4], start of amplitude, x, y (pixels from the stamp's centre), and
+            background per pixel.
+        distortion: [F, 15], start. slopes: [F, S, 4, 15] as `distortion.shape_slopes`, or None for one shape of
+            all stars.
+        sky: [F], start of the level that the backgrounds scatter about. sky_prior: 1/sigma^2 of the Gaussian priors on
+            the backgrounds about that level [F, S] and on the level about zero [F], or None to fit no background.
 
     Returns:
         MoffatFit; a frame without weight keeps its start.
     """
     size, n_frames = data.shape[-1], data.shape[0]
-    equations = partial(_normal_equations, data, weight, subsampling=subsampling)
+    equations = partial(_normal_equations, data, weight, slopes, sky_prior, subsampling=subsampling)
+    common = [shape] if slopes is None else [shape, distortion]
+    common = jnp.concatenate([*common, sky[:, None]] if sky_prior is not None else common, axis=1)
+    constant, star = star[..., 3:], star if sky_prior is not None else star[..., :3]
+    n_common, n_columns = common.shape[1], star.shape[-1]
 
-    def propose(shape: Array, star: Array, damping: Array, system: tuple[Array, ...]) -> tuple[Array, Array]:
+    def bounded(common: Array) -> Array:
+        return jnp.concatenate([_bounded(common[:, :4], size, subsampling), common[:, 4:]], axis=1)
+
+    def propose(common: Array, star: Array, damping: Array, system: tuple[Array, ...]) -> tuple[Array, Array]:
         _, gradient_shape, gradient_star, block_shape, block_star, mixed = system
         diagonal = jnp.einsum("fscc->fsc", block_star)
         floor = 1e-12 + 1e-12 * diagonal.max(axis=(1, 2))[:, None, None]
-        stars = block_star + jnp.eye(3) * (diagonal * damping[:, None, None] + floor)[..., None]
+        stars = block_star + jnp.eye(n_columns) * (diagonal * damping[:, None, None] + floor)[..., None]
         diagonal = jnp.einsum("fcc->fc", block_shape)
-        shapes = block_shape + jnp.eye(4) * (diagonal * damping[:, None] + 1e-9)[..., None]
+        shapes = block_shape + jnp.eye(n_common) * (diagonal * damping[:, None] + 1e-9)[..., None]
         solved = jnp.linalg.solve(stars, jnp.concatenate([mixed, gradient_star[..., None]], axis=-1))
-        schur = shapes - jnp.einsum("fscd,fsce->fde", mixed, solved[..., :4])
-        right = gradient_shape - jnp.einsum("fscd,fsc->fd", mixed, solved[..., 4])
-        step_shape = jnp.linalg.solve(schur, right[..., None])[..., 0]
-        step_shape = jnp.clip(jnp.nan_to_num(step_shape), -MAX_STEP, MAX_STEP)
-        step_star = jnp.nan_to_num(solved[..., 4] - jnp.einsum("fscd,fd->fsc", solved[..., :4], step_shape))
-        moves = jnp.clip(step_star[..., 1:], -MAX_STEP, MAX_STEP)
-        places = jnp.clip(star[..., 1:] + moves, -size / 3, size / 3)
-        moved = jnp.concatenate([star[..., :1] + step_star[..., :1], places], axis=-1)
-        return _bounded(shape + step_shape, size, subsampling), moved
+        by_common, alone = solved[..., :n_common], solved[..., n_common]
+        schur = shapes - jnp.einsum("fscd,fsce->fde", mixed, by_common)
+        right = gradient_shape - jnp.einsum("fscd,fsc->fd", mixed, alone)
+        step_common = jnp.linalg.solve(schur, right[..., None])[..., 0]
+        step_common = jnp.clip(jnp.nan_to_num(step_common), -MAX_STEP, MAX_STEP)
+        step_star = jnp.nan_to_num(alone - jnp.einsum("fscd,fd->fsc", by_common, step_common))
+        moves = jnp.clip(step_star[..., 1:3], -MAX_STEP, MAX_STEP)
+        places = jnp.clip(star[..., 1:3] + moves, -size / 3, size / 3)
+        linear = star + step_star
+        moved = jnp.concatenate([linear[..., :1], places, linear[..., 3:]], axis=-1)
+        return bounded(common + step_common), moved
 
     def body(state: tuple) -> tuple:
-        shape, star, damping, system, done, count, iteration = state
-        new_shape, new_star = propose(shape, star, damping, system)
-        new = equations(shape=new_shape, star=new_star)
+        common, star, damping, system, done, count, iteration = state
+        new_common, new_star = propose(common, star, damping, system)
+        new = equations(common=new_common, star=new_star)
         better = (new[0] < system[0]) & ~done
 
         def take(fresh: Array, old: Array) -> Array:
@@ -164,7 +254,7 @@ def fit_moffat(
         system = tuple(take(fresh, old) for fresh, old in zip(new, system))
         count = count + ~done
         return (
-            take(new_shape, shape),
+            take(new_common, common),
             take(new_star, star),
             damping,
             system,
@@ -180,16 +270,15 @@ def fit_moffat(
     n_stars = data.shape[1]
     nothing = (
         jnp.full(n_frames, jnp.inf),
-        jnp.zeros((n_frames, 4)),
-        jnp.zeros((n_frames, n_stars, 3)),
-        jnp.zeros((n_frames, 4, 4)),
-        jnp.zeros((n_frames, n_stars, 3, 3)),
-        jnp.zeros((n_frames, n_stars, 3, 4)),
+        jnp.zeros((n_frames, n_common)),
+        jnp.zeros((n_frames, n_stars, n_columns)),
+        jnp.zeros((n_frames, n_common, n_common)),
+        jnp.zeros((n_frames, n_stars, n_columns, n_columns)),
+        jnp.zeros((n_frames, n_stars, n_columns, n_common)),
     )
-    shape = _bounded(shape, size, subsampling)
     empty = jnp.sum(weight, axis=(1, 2, 3)) <= 0
     start = (
-        shape,
+        bounded(common),
         star,
         jnp.full(n_frames, 1e-2),
         nothing,
@@ -197,5 +286,11 @@ def fit_moffat(
         jnp.zeros(n_frames, dtype=int),
         jnp.zeros((), dtype=int),
     )
-    shape, star, _, system, done, count, _ = jax.lax.while_loop(running, body, start)
-    return MoffatFit(shape, star[..., 0], star[..., 1], star[..., 2], system[0], done & ~empty, count)
+    common, star, _, system, done, count, _ = jax.lax.while_loop(running, body, start)
+    if sky_prior is not None:
+        sky = common[:, -1]
+    else:
+        star = jnp.concatenate([star, constant], axis=-1)
+    if slopes is not None:
+        distortion = common[:, 4 : 4 + N_COEFFICIENTS]
+    return MoffatFit(common[:, :4], distortion, sky, star, system[0], done & ~empty, count)

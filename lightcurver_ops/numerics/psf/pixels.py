@@ -2,10 +2,11 @@
 
 Minimises STARRED's objective (Michalewicz et al. 2023, JOSS 8, 5340),
 `1/2 sum w (d - a_s A(y_s) (M + h) A(x_s)^T)^2 + sum_j strength_j |starlet_j(h)|`, over the grid h, amplitudes and
-positions. The absolute value is replaced by Huber's function, quadratic within a `delta` that shrinks in steps, each
-started from the last: a smooth problem that L-BFGS solves, at last so close to the true one that the objective differs
-by less than the tolerance. Delta is dimensionless: the contribution of a coefficient to the objective at which the
-function turns linear. All frames advance together; each has its own step length, delta and end.
+positions. The backgrounds of the stars, constants with Gaussian priors, are solved for at every evaluation; the
+distortion has a Gaussian prior too. The absolute value is replaced by Huber's function, quadratic within a `delta` that
+shrinks in steps, each started from the last: a smooth problem that L-BFGS solves, at last so close to the true one that
+the objective differs by less than the tolerance. Delta is dimensionless: the contribution of a coefficient to the
+objective at which the function turns linear. All frames advance together; each has its own step length, delta and end.
 """
 
 from functools import partial
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lightcurver_ops.numerics.psf.distortion import distort
+from lightcurver_ops.numerics.psf.distortion import PRIOR_SIGMA, distort, field_terms, generated
 from lightcurver_ops.numerics.psf.lbfgs import minimise
 from lightcurver_ops.numerics.psf.operators import star_operator
 from lightcurver_ops.numerics.starlet import smoothing_matrices
@@ -28,13 +29,14 @@ DELTAS = (2e-2, 4e-3, 6e-4)
 
 
 class PixelFit(NamedTuple):
-    """grid [F, N, N], amplitude, x, y [F, S], distortion [F, 6], history [F, max_iter] (the true objective, constant
-    after the end), loss, converged, n_iter [F]."""
+    """grid [F, N, N], amplitude, x, y [F, S], background [F, S], distortion [F, 15], history [F, max_iter] (the true
+    objective, constant after the end), loss, converged, n_iter [F]."""
 
     grid: Array
     amplitude: Array
     x: Array
     y: Array
+    background: Array
     distortion: Array
     history: Array
     loss: Array
@@ -61,10 +63,8 @@ def _details(grid: Array) -> Array:
     return levels[:, :-1] - levels[:, 1:]
 
 
-def _scales(
-    weight: Array, analytic: Array, star: Array, subsampling: int, distorted: bool
-) -> tuple[Array, Array, Array]:
-    """Steps of grid [F], stars [F, S, 3] and distortion [F, 6] that change the objective by order one."""
+def _scales(weight: Array, analytic: Array, star: Array, subsampling: int) -> tuple[Array, Array]:
+    """Steps of grid [F] and stars [F, S, 3] that change the objective by order one."""
     unit = star_images(analytic, star.at[..., 0].set(1.0), subsampling)
     bright = jnp.sum(weight * unit**2, axis=(2, 3))
     shifted = star_images(
@@ -76,7 +76,24 @@ def _scales(
     # A small pixel is seen through the Gaussian, which halves its variance along each axis.
     dose = jnp.sum(star[..., 0, None, None] ** 2 * weight, axis=1).mean(axis=(1, 2)) / (4.0 * subsampling**2)
     grid = 1.0 / jnp.sqrt(jnp.maximum(dose, 1e-30))
-    return grid, stars, jnp.full((len(star), 6), 0.01 if distorted else 0.0, star.dtype)
+    return grid, stars
+
+
+def _distortion_steps(
+    weight: Array, analytic: Array, star: Array, coordinates: Array, subsampling: int
+) -> Array:
+    """Independent steps of the distortion, the columns of [F, 15, 15], that change the objective by order one.
+
+    From the curvature for the Moffat: the coefficients of few stars are far from independent of each other.
+    """
+    first, _ = generated(analytic)
+    seen = jnp.stack([star_images(first[:, term], star, subsampling) for term in range(3)], axis=2)
+    curvature = jnp.einsum("fscpq,fspq,fsdpq->fscd", seen, weight, seen)
+    terms = field_terms(coordinates)
+    matrix = jnp.einsum("fst,fscd,fsu->fctdu", terms, curvature, terms).reshape(len(star), 15, 15)
+    factor = jnp.linalg.cholesky(matrix + jnp.eye(15, dtype=matrix.dtype) / PRIOR_SIGMA**2)
+    identity = jnp.broadcast_to(jnp.eye(15, dtype=matrix.dtype), matrix.shape)
+    return jnp.swapaxes(jax.scipy.linalg.solve_triangular(factor, identity, lower=True), 1, 2)
 
 
 @partial(jax.jit, static_argnames=("subsampling", "max_iter", "distorted"))
@@ -89,6 +106,7 @@ def fit_pixels(
     star: Array,
     distortion: Array,
     coordinates: Array,
+    sky_prior: tuple[Array, Array] | None,
     *,
     subsampling: int,
     max_iter: int,
@@ -102,7 +120,8 @@ def fit_pixels(
     Args:
         data, weight: [F, S, n, n]; weight is 1/sigma^2, zero where a pixel is not used.
         analytic: [F, N, N], the Moffat with its amplitude. strength: [F, J, N, N], of the penalty per coefficient.
-        grid: [F, N, N], star: [F, S, 3], distortion: [F, 6]: the start. coordinates: [F, S, 2].
+        grid: [F, N, N], star: [F, S, 3], distortion: [F, 15]: the start. coordinates: [F, S, 2].
+        sky_prior: as in `fit_moffat`.
         wanted: [F] bool, frames to fit; the others keep the start, and their loss is not evaluated.
         stages: first [F] and last of DELTAS to go through. tolerance: each ends when the objective decreases by less
             than this fraction over 10 iterations.
@@ -110,7 +129,10 @@ def fit_pixels(
     """
     n_frames, n_stars = star.shape[:2]
     n_grid = grid.shape[-1] ** 2
-    of_grid, of_star, of_distortion = _scales(weight, analytic, star, subsampling, distorted)
+    of_grid, of_star = _scales(weight, analytic, star, subsampling)
+    n_field = distortion.shape[1] if distorted else 0
+    steps = _distortion_steps(weight, analytic, star, coordinates, subsampling) if distorted else None
+    sky_weight = jnp.sum(weight, axis=(2, 3))
     # Positions move by hundredths of a pixel: the operators follow to second order, without new exponentials, and
     # the moves are held where that is good to half a percent. Amplitudes are held near those of the Moffat: for faint
     # stars the objective has a second, absurd minimum where they are huge and the grid cancels the Moffat.
@@ -122,9 +144,12 @@ def fit_pixels(
         h = grid + of_grid[:, None, None] * point[:, :n_grid].reshape(grid.shape)
         moves = of_star * point[:, n_grid : n_grid + 3 * n_stars].reshape(star.shape)
         stars = star + reach * jnp.tanh(moves / reach)
-        return h, stars, distortion + of_distortion * point[:, n_grid + 3 * n_stars :]
+        if steps is None:
+            return h, stars, distortion
+        return h, stars, distortion + jnp.einsum("fcd,fd->fc", steps, point[:, n_grid + 3 * n_stars :])
 
-    def objective(point: Array, delta: Array) -> tuple[Array, Array]:
+    def misfit(point: Array) -> Array:
+        """Residuals, the backgrounds still in them."""
         h, stars, field = unpack(point)
         narrow = analytic + h
         seen = distort(narrow, field, coordinates) if distorted else narrow
@@ -134,7 +159,29 @@ def fit_pixels(
             for axis, (operator, slope, bend) in enumerate(operators)
         )
         residual = data - stars[..., 0, None, None] * _seen(seen, across, down)
-        half_chi2 = 0.5 * jnp.sum(weight * residual**2, axis=(1, 2, 3))
+        return residual
+
+    def skies(residual: Array) -> tuple[Array, Array]:
+        """The best backgrounds [F, S] for residuals without them, and their part of the objective [F]."""
+        if sky_prior is None:
+            return jnp.zeros(residual.shape[:2], residual.dtype), jnp.zeros(len(residual), residual.dtype)
+        of_star, of_frame = sky_prior
+        pull = jnp.sum(weight * residual, axis=(2, 3))
+        share = of_star / (sky_weight + of_star)
+        level = jnp.sum(share * pull, axis=1) / (jnp.sum(share * sky_weight, axis=1) + of_frame)
+        sky = (pull + of_star * level[:, None]) / (sky_weight + of_star)
+        apart = sky - level[:, None]
+        return sky, 0.5 * (jnp.sum(of_star * apart**2, axis=1) + of_frame * level**2)
+
+    def objective(point: Array, delta: Array) -> tuple[Array, Array]:
+        h, _, field = unpack(point)
+        residual = misfit(point)
+        # At their best values the objective does not depend on the backgrounds: no gradient through them.
+        sky, sky_part = jax.lax.stop_gradient(skies(residual))
+        residual = residual - sky[..., None, None]
+        half_chi2 = 0.5 * jnp.sum(weight * residual**2, axis=(1, 2, 3)) + sky_part
+        if distorted:
+            half_chi2 = half_chi2 + 0.5 / PRIOR_SIGMA**2 * jnp.sum(field**2, axis=1)
         size = jnp.abs(strength * _details(h))
         width = delta[:, None, None, None]
         huber = jnp.where(size < width, size**2 / (2 * width), size - width / 2)
@@ -142,7 +189,7 @@ def fit_pixels(
 
     end = minimise(
         objective,
-        jnp.zeros((n_frames, n_grid + 3 * n_stars + 6), dtype=data.dtype),
+        jnp.zeros((n_frames, n_grid + 3 * n_stars + n_field), dtype=data.dtype),
         jnp.asarray(DELTAS, dtype=data.dtype),
         stages,
         ~wanted,
@@ -151,4 +198,5 @@ def fit_pixels(
     )
     h, stars, field = unpack(end.point)
     amplitude, x, y = jnp.moveaxis(stars, -1, 0)
-    return PixelFit(h, amplitude, x, y, field, end.history, end.loss, end.converged, end.n_iter)
+    sky, _ = skies(misfit(end.point))
+    return PixelFit(h, amplitude, x, y, sky, field, end.history, end.loss, end.converged, end.n_iter)

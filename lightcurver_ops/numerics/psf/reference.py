@@ -54,9 +54,10 @@ def solve_with_starred(batch: "Batch", n_iter_analytic: int, n_iter_pixels: int)
         batch.height[frame] = height * scale
         batch.grid[frame] = kwargs["kwargs_background"]["background"].reshape(batch.grid[frame].shape) * scale
         batch.star[frame, stars] = np.stack([gaussian["a"] / height, gaussian["x0"], gaussian["y0"]], axis=-1)
-        batch.distortion[frame] = np.concatenate(
-            [kwargs["kwargs_distortion"][key] for key in ("dilation_x", "dilation_y", "shear")]
-        )
+        # Linear terms alone; STARRED's matrix acts on (y, x).
+        field = kwargs["kwargs_distortion"]
+        linear = [field[key].ravel() for key in ("dilation_y", "dilation_x", "shear")]
+        batch.distortion[frame].reshape(3, 5)[:, :2] = linear
         histories.append(np.asarray(fit["adabelief_extra_fields"]["loss_history"], dtype=float))
         batch.loss[frame] = histories[-1][-1]
         batch.n_iter[frame] = len(histories[-1])
@@ -85,6 +86,8 @@ def starred_loss(
 ) -> float:
     """STARRED's own loss, with its own Monte-Carlo weights, of a fit without distortion: what `build_psf` minimises.
 
+    Backgrounds that the fit found are subtracted from the data first.
+
     Args:
         data, noise, good: [S, n, n], the stamps of the frame's used stars, and the pixels that took part.
         fits, frame: the fit of whichever solver.
@@ -96,6 +99,7 @@ def starred_loss(
     from starred.utils.noise_utils import propagate_noise
 
     stars, size = fits.used[frame], data.shape[-1]
+    data = data - fits.background[frame, stars, None, None]
     data, noise = (np.where(good, array, 1.0) / fits.normalisation[frame] for array in (data, noise))
     major, minor, angle, beta, height, _ = fits.moffat[frame]
     stretch = np.log(major / minor)

@@ -19,12 +19,14 @@ class PsfFits:
             `enclosed_fraction`, the rest is the Moffat's wing beyond the stamp, in closed form.
         enclosed_fraction: [F].
         amplitude: [F, S], total flux in the unit of the data; 0 where the star was not used.
+        background: [F, S], local sky per pixel, unit of the data: what remained of the sky, or lies under the star; 0
+            where the star was not used, and everywhere unless asked for.
         x, y: [F, S], offset of the star from the stamp's centre, pixels; NaN where not used.
         chi2: [F], sum of squared residuals over number of good pixels of the used stars.
         chi2_stars: [F, S], the same per star; NaN where not used.
         used: [F, S] bool, stars that took part to the end.
         good: [F, S, n, n] bool, pixels that took part (of unused stars: those that would have).
-        residuals: [F, S, n, n], (data - model)/noise; 0 in bad pixels and unused stars.
+        residuals: [F, S, n, n], (data - background - model)/noise; 0 in bad pixels and unused stars.
         fwhm_moffat_pixels: [F], geometric mean over the axes of the FWHM of the Moffat seen through the Gaussian,
             pixels of the data. The narrow Moffat's own is in `moffat`.
         moffat: [F, 6], of the narrow PSF: FWHM along the major and minor axis (pixels), angle of the major axis from
@@ -33,12 +35,12 @@ class PsfFits:
         elongation: [F], a/b of the full PSF. Trailed frames stand out from the others of their season.
         doubleness: [F], height of the second peak above the saddle between the two, relative to the first peak.
         relative_loss_differential: [F], relative change of the objective over the last 10 % of the iterations.
-        loss: [F], objective at the end, `chi2 sum / 2 + penalty`.
+        loss: [F], objective at the end, `chi2 sum / 2 + penalty`, with the priors on backgrounds and distortion.
         loss_history: [F, I], objective by iteration, padded with its last value.
         converged: [F] bool.
         n_iter: [F], iterations of the pixel grid.
         status: F strings: "ok", or why the frame has no PSF, or "not converged".
-        distortion: [F, 6], see `distortion.distort`; zeros unless asked for.
+        distortion: [F, 15], see `distortion.distort`; zeros unless asked for.
         grid: [F, N, N], h, in the stamps' normalisation; with `normalisation` [F] and `moffat` it restates the fit in
             STARRED's parameters.
         normalisation: [F], what the stamps were divided by.
@@ -48,6 +50,7 @@ class PsfFits:
     full_psf: np.ndarray
     enclosed_fraction: np.ndarray
     amplitude: np.ndarray
+    background: np.ndarray
     x: np.ndarray
     y: np.ndarray
     chi2: np.ndarray

@@ -83,9 +83,8 @@ def everything(
     held = replace(
         problem.prior, positions=state.scene.positions, precision=max(problem.prior.precision, HOLD**-2)
     )
-    early = 0 if known else 2
-    follow = normal is None
-    search = problem.with_galaxy and normal is None and state.scene.theta is None
+    early, update = 0 if known else 2, normal is not None
+    search = problem.with_galaxy and not update and state.scene.theta is None
     penalty, solver, anchor = None, None, state
     history: list[float] = []
     largest, inner_converged = np.inf, True
@@ -107,8 +106,7 @@ def everything(
             loss += linear.loss
             new, change = moved_by(local, linear, None, layout)
             after.append(new)
-            if follow:
-                responses.append(linear.local_response(rows))
+            responses.append(linear.local_response(rows))
             largest = max(largest, change)
         prior = held if outer < early else problem.prior
         if rebuild:
@@ -131,7 +129,7 @@ def everything(
             rows = scene.unpenalised(found, moved)
             responses = [np.zeros((r.shape[0], len(rows))) for r in responses]
         # While the fluxes still move, the inner problem need not be solved better than that.
-        unsettled = largest if outer else np.inf
+        unsettled = largest if outer or update else np.inf
         precise = min(max(0.1 * options.flux_tolerance, 0.01 * unsettled), COARSEST_TOLERANCE)
         tolerance = precise * np.sqrt(normal.epochs / np.maximum(normal.flux_weight, 1e-300))
         common, step, iterations, inner_converged = scene.step(
@@ -150,12 +148,9 @@ def everything(
         swings = outer > early + 1 and not rebuild and largest > 0.7 * previous
         damping = max(0.6 * damping, 0.3) if swings else damping
         previous = largest
-        followed = state.locals
-        if follow:
-            followed = tuple(
-                lo.moved_by(damping * (r @ step), layout)
-                for lo, r in zip(state.locals, responses, strict=True)
-            )
+        followed = tuple(
+            lo.moved_by(damping * (r @ step), layout) for lo, r in zip(state.locals, responses, strict=True)
+        )
         state = State(scene.between(state.scene, common, damping), followed)
     return Outcome(state, history, done, status(done, len(history), largest), normal, penalty)
 

@@ -35,7 +35,7 @@ class RoiOptions:
     strength: float = 3.0
     strength_finest: float = 3.0
     positive: bool = True
-    translation_sigma: float = 0.5
+    translation_sigma: float = 0.25
     galaxy: bool = True
     sky_sigma: float = 0.3
     reject: bool = True
