@@ -24,6 +24,9 @@ airflow: $(VENV)/.runtime ## A command of that Airflow: make airflow ARGS="dags 
 down: $(VENV)/.runtime ## Stop it
 	$(BIN)/python -m lightcurver_ops.demo down $(DEMO)
 
+# One test process per core, one thread each: threads that share a core wait for each other.
+test test-unit: export OPENBLAS_NUM_THREADS := 1
+
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -220,6 +220,8 @@ def _fit_ours(
         "subsampling": case.subsampling,
         "n_iter_analytic": limits[0],
         "n_iter_pixels": limits[1],
+        # As STARRED's: its stamps have no background of their own.
+        "local_sky": False,
     }
     with Watch() as whole:
         with Watch() as call:

@@ -1,7 +1,4 @@
-"""The joint model of a lens: ours against STARRED's optimiser on STARRED's own loss.
-
-A benchmark of the daily update (a few epochs added to many) belongs here too, as a table of its own after the growth.
-"""
+"""The joint model of a lens: ours against STARRED's optimiser on STARRED's own loss, and its daily update."""
 
 import tempfile
 import time
@@ -21,6 +18,7 @@ PURPOSE = (
     "STARRED's optimiser on STARRED's own loss, until that is as low as for our solution."
 )
 POINTS_OF_HISTORY = 25
+NIGHT = 4  # epochs
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Sizes:
         tolerance: STARRED has arrived when its loss is within this fraction of that of our solution.
         check_every: iterations of STARRED between two looks at its loss.
         epochs, stamp_sizes: of the growth, one changed at a time.
+        daily: epochs that there are when `NIGHT` more come.
     """
 
     stamps: Stamps = Stamps()
@@ -54,14 +53,17 @@ class Sizes:
     tolerance: float = 1e-3
     check_every: int = 10
     epochs: tuple[int, ...] = (60, 250, 1000)
-    stamp_sizes: tuple[int, ...] = (24, 32, 48, 64)
+    stamp_sizes: tuple[int, ...] = (24, 32, 48)
+    daily: tuple[int, ...] = (60, 1000)
 
 
 def sizes(arguments: Namespace) -> Sizes:
     """The sizes that the command line asks for."""
     chosen = Sizes()
     if arguments.quick:
-        chosen = Sizes(Stamps(epochs=12, size=24), limit_s=60.0, epochs=(12, 24), stamp_sizes=(24,))
+        chosen = Sizes(
+            Stamps(epochs=12, size=24), limit_s=60.0, epochs=(12, 24), stamp_sizes=(24,), daily=(24, 48)
+        )
     if arguments.limit is not None:
         chosen = replace(chosen, limit_s=arguments.limit)
     if arguments.learning_rate is not None:
@@ -76,6 +78,7 @@ def run(report: Report, size: Sizes) -> None:
         _compare(report, size, directory)
         report.save()
         _growth(report, size, directory)
+        _daily(report, size, directory)
     report.save()
 
 
@@ -201,6 +204,77 @@ def measure_growth(table: Table, directory: Path, case: Stamps) -> None:
     table.add(**vars(case), ms_per_epoch=1e3 * fit["seconds"] / case.epochs, **fit)
 
 
+def _daily(report: Report, size: Sizes, directory: Path) -> None:
+    base = size.stamps
+    table = report.table(
+        f"The daily update: {NIGHT} epochs more, {base.size} x {base.size} pixels, k = {base.subsampling}",
+        {
+            "epochs": "epochs before",
+            "scratch_s": "from scratch [s]",
+            "seconds": "update [s]",
+            "file_s": "of it reading and writing what is kept [s]",
+            "file_mib": "size of that file [MiB]",
+            "updated": "was an update",
+            "iterations": "outer iterations",
+            "over_first": "time over that of the first row",
+            "peak_mib": "peak memory [MiB]",
+        },
+    )
+    table.notes.append("Wanted: 4 epochs more than 1000 take at most twice as long as 4 more than 60.")
+    first = None
+    for epochs in size.daily:
+        inputs = in_fresh_process(
+            _simulate, directory / "daily.npz", replace(base, epochs=epochs + NIGHT), "free", True
+        )
+        scratch = in_fresh_process(_first_night, inputs, base, epochs, directory / "memory.h5")
+        update = in_fresh_process(_next_night, inputs, base, directory / "memory.h5")
+        first = first or update["seconds"]
+        table.add(epochs=epochs, scratch_s=scratch, over_first=update["seconds"] / first, **update)
+        report.save()
+
+
+def _first_night(inputs: Path, case: Stamps, epochs: int, path: Path) -> float:
+    from lightcurver_ops.storage.roi_memory import write_roi_memory
+
+    arrays = {name: array[:epochs] if name != "positions" else array for name, array in _load(inputs).items()}
+    with Watch() as watch:
+        _fit_from(arrays, case, None, lambda kept: write_roi_memory(path, kept))
+    return watch.seconds
+
+
+def _next_night(inputs: Path, case: Stamps, path: Path) -> dict[str, Any]:
+    from lightcurver_ops.storage.roi_memory import read_roi_memory, write_roi_memory
+
+    arrays = _load(inputs)
+    with Watch() as watch:
+        begun = time.perf_counter()
+        known = read_roi_memory(path)
+        file_s = time.perf_counter() - begun
+
+        def remember(kept: Any) -> None:
+            nonlocal file_s
+            begun = time.perf_counter()
+            write_roi_memory(path, kept)
+            file_s += time.perf_counter() - begun
+
+        fit = _fit_from(arrays, case, known, remember)
+    return {
+        "seconds": watch.seconds,
+        "file_s": file_s,
+        "file_mib": path.stat().st_size / 2**20,
+        "updated": fit.updated,
+        "iterations": fit.n_iter,
+        "peak_mib": watch.peak_mib,
+    }
+
+
+def _fit_from(arrays: dict[str, np.ndarray], case: Stamps, known: Any, remember: Any) -> Any:
+    from lightcurver_ops.numerics.roi.fit import fit_roi
+
+    keys = [str(epoch) for epoch in range(len(arrays["data"]))]
+    return fit_roi(**arrays, subsampling=case.subsampling, keys=keys, memory=known, remember=remember)
+
+
 def _simulate(path: Path, case: Stamps, geometry: str, as_the_pipeline: bool = False) -> Path:
     from lightcurver_ops.numerics.psf.operators import narrow_from_full
     from lightcurver_ops.simulation.profiles import psf_image
@@ -249,18 +323,19 @@ def _problem(arrays: dict[str, np.ndarray], case: Stamps, geometry: str) -> Any:
         None,
         True,
         arrays["narrow_psf"],
-        RoiOptions(galaxy=False, translation_sigma=0.5 if free else 0.0),
+        RoiOptions(galaxy=False, reject=False, translation_sigma=0.5 if free else 0.0),
         like_starred=True,
     )
 
 
 def _fit_ours(inputs: Path, case: Stamps, geometry: str) -> dict[str, Any]:
-    from lightcurver_ops.numerics.roi.iterate import everything, finish, points_only
+    from lightcurver_ops.numerics.roi.finish import finish
+    from lightcurver_ops.numerics.roi.iterate import solve
 
     arrays = _load(inputs)
     with Watch() as watch:
         problem, state = _problem(arrays, case, geometry)
-        outcome = everything(problem, points_only(problem, state).state)
+        problem, outcome = solve(problem, state)
         fit = finish(problem, outcome)
     assert outcome.normal is not None
     # Our weights in STARRED's units: it multiplies by the epochs over k^2, and shares strengths by scale.
@@ -301,7 +376,7 @@ def _fit_starred(
     import jax
     from starred.optim.optimization import Optimizer
 
-    from lightcurver_ops.numerics.roi.iterate import points_only
+    from lightcurver_ops.numerics.roi.points import points_only
     from lightcurver_ops.numerics.roi.reference import starred_loss
 
     class Watched(Optimizer):

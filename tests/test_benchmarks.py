@@ -43,6 +43,7 @@ SIZES = {
         limit_s=0.1,
         epochs=(3,),
         stamp_sizes=(),
+        daily=(20,),
     ),
     "pipeline": pipeline.Sizes(
         season=SMALL, processes=1, runs=(pipeline.Run(figures=False, compiled=False),), settings=SETTINGS
