@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Iterable
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +89,12 @@ class ModelCalibratedCutouts(Stage):
             prepared = prepared_files.read_prepared(path)
             scene = scene_of(self.config, prepared)
             if filter_name not in before:  # the first time, or to be made again: not from what is known
-                for kept in path.parent.glob(self._memory(filter_name, "*").name):
-                    kept.unlink()
+                self._forget(filter_name, ())
             fit_one = partial(self._fit, filter_name)
             fit = fit_one(self.config, prepared, scene, ROI)
             labels = list(self.config.roi.point_sources)
             controls = measure_controls(self.config, filter_name, chosen, fit_one)
+            self._forget(filter_name, [ROI, *(f"control_{star.name}" for star in chosen.stars)])
             model = quoted_uncertainty(prepared, fit)
             factor = controls.scale if self.config.roi_model.calibrate_errors else None
             uncertainty, of_model = (model, None) if factor is None else (model * factor, model)
@@ -116,9 +118,17 @@ class ModelCalibratedCutouts(Stage):
         """Fit the lens, ``ROI``, or a control star, ``control_<name>``."""
         return fit_prepared(config, prepared, scene, self._memory(filter_name, name))
 
+    def _forget(self, filter_name: str, keep: Iterable[str]) -> None:
+        """Delete what earlier fits kept, also those of other versions, but for some names."""
+        kept = {self._memory(filter_name, name) for name in keep}
+        start = prepared_path(self.config, filter_name, "_memory_")
+        for path in start.parent.glob(f"{escape(start.name)}*.h5"):
+            if path not in kept:
+                path.unlink()
+
     def _memory(self, filter_name: str, name: str) -> Path:
         """What a fit keeps for the next one."""
-        return prepared_path(self.config, filter_name, f"_memory_{name}.h5")
+        return prepared_path(self.config, filter_name, f"_memory_{name}_v{self.version}.h5")
 
     def _note_controls(
         self, filter_name: str, chosen: Controls, record: dict[str, Any] | None, run: Run

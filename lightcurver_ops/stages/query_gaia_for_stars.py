@@ -14,6 +14,9 @@ from lightcurver_ops.stages.calculate_common_and_total_footprint import combined
 from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
 from lightcurver_ops.stages.star_columns import star_column
 
+NEIGHBOUR_DEPTH = 3.0
+"""Mag below the faintest reference star down to which an archive is asked for neighbours: 6 % of its light."""
+
 
 class QueryGaiaForStars(Stage):
     """Chooses the reference stars (unit ``*``) and finds them in the frames (one unit per frame)."""
@@ -202,8 +205,9 @@ class QueryGaiaForStars(Stage):
         return table, region.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))
 
     def _max_gmag(self) -> float | None:
-        """The faint limit spares an archive the faint stars; of a file we see all, and say what the cut removed."""
-        return None if self.config.stars.gaia_provider == "file" else self.config.stars.max_gmag
+        """The faint limit spares an archive stars too faint to disturb; of a file we see all. The cut comes after."""
+        limit = self.config.stars.max_gmag
+        return None if limit is None or self.config.stars.gaia_provider == "file" else limit + NEIGHBOUR_DEPTH
 
     def _positions_in(self, row: sa.Row, chosen: list[sa.Row]) -> dict[str, tuple[float, float]]:
         """Stars inside the frame at its epoch, half a stamp from its edges."""

@@ -1,6 +1,8 @@
 """The joint model of prepared cutouts, as a lens's configuration asks for it."""
 
+import logging
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
+
+log = logging.getLogger(__name__)
 
 SKY_SIGMA = 0.3  # of a pixel's noise: what the sky subtraction of a frame may have left
 COEFFICIENT_SLACK = 0.1  # of its uncertainty, that a coefficient may move before its epoch counts as changed
@@ -51,7 +55,6 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
 
     Raises:
         ConfigurationError: the starting background has another shape than the model.
-        TemporaryFailure: the memory cannot be written.
     """
     from lightcurver_ops.numerics.roi.fit import fit_roi
     from lightcurver_ops.numerics.roi.result import RoiOptions
@@ -61,14 +64,14 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
     good = prepared.good
     arguments: dict[str, Any] = {}
     data, noise = prepared.data, np.where(good, prepared.noisemap, 1.0)
-    if memory is not None and settings.solver == "lcops":
-        from lightcurver_ops.storage.roi_memory import read_roi_memory, write_roi_memory
+    if memory is not None and settings.solver == "lcops" and settings.further_optimize_background:
+        from lightcurver_ops.storage.roi_memory import read_roi_memory
 
         known = read_roi_memory(memory)
         arguments = {
-            "keys": epoch_keys(prepared, () if known is None else known.keys),
+            "keys": epoch_keys(prepared, scene, () if known is None else known.keys),
             "memory": known,
-            "remember": lambda kept: write_roi_memory(memory, kept),
+            "remember": partial(_remember, memory),
         }
     return fit_roi(
         data,
@@ -97,8 +100,19 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
     )
 
 
-def epoch_keys(prepared: Any, known: Sequence[str]) -> list[str]:
-    """For each epoch what it was made from: its pixels before normalization, PSF and mask; and its coefficient.
+def _remember(path: Path, kept: Any) -> None:
+    """Write what the next fit may start from; without it that fit starts from scratch, and nothing is lost."""
+    from lightcurver_ops.storage.roi_memory import write_roi_memory
+
+    try:
+        write_roi_memory(path, kept)
+    except TemporaryFailure as error:
+        path.unlink(missing_ok=True)
+        log.warning("%s: the next fit will start from scratch: %s", path.name, error)
+
+
+def epoch_keys(prepared: Any, scene: Scene, known: Sequence[str]) -> list[str]:
+    """For each epoch what it was made from: its pixels before normalization, PSF, mask and angle; and its coefficient.
 
     With each night all coefficients move a little. As long as one stays within a tenth of its uncertainty of what it
     was in the key that is known, that key stands.
@@ -109,8 +123,10 @@ def epoch_keys(prepared: Any, known: Sequence[str]) -> list[str]:
         before[content] = float(coefficient)
     keys = []
     for e, coefficient in enumerate(prepared.coefficient):
-        raw = np.where(prepared.good[e], prepared.data[e] * coefficient, 0.0)
-        parts = (raw, prepared.full_psf[e], prepared.roi_offset[e], prepared.angle_to_north[e])
+        raw = np.where(
+            prepared.good[e], np.stack([prepared.data[e], prepared.noisemap[e]]) * coefficient, 0.0
+        )
+        parts = (raw, prepared.full_psf[e], prepared.roi_offset[e], scene.rotation[e])
         digest = sha256(prepared.good[e].tobytes())
         for part in parts:
             digest.update(np.asarray(part, dtype=np.float32).tobytes())

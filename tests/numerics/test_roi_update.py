@@ -100,7 +100,7 @@ def test_a_changed_epoch_is_taken_out_and_added(roi, memory):
     new[3] += " made again"
     fit, kept = fit_and_remember(*asked(changed, FIRST), new, memory)
     assert fit.updated
-    assert kept.since == 2
+    assert kept.since == 1
     assert_same(fit, fitted(changed, FIRST)[0])
 
 
@@ -116,9 +116,25 @@ def test_too_many_changes_or_another_model_are_fitted_from_scratch(roi, memory):
     assert not fit.updated
     assert (kept.since, kept.scratch) == (0, 9)
     other = RoiOptions(strength=5.0)
-    assert not memory.serves(asked(roi, FIRST, other)[0], keys(FIRST))
-    assert memory.serves(asked(roi, FIRST)[0], keys(FIRST))
-    assert not replace(memory, since=2).serves(asked(roi, FIRST)[0], [*keys(FIRST), "new"])
+    assert not memory.serves(*asked(roi, FIRST, other), keys(FIRST))
+    assert memory.serves(*asked(roi, FIRST), keys(FIRST))
+    assert not replace(memory, since=2).serves(*asked(roi, FIRST), [*keys(FIRST), "new"])
+    problem, state = asked(roi, FIRST)
+    given = replace(state, scene=replace(state.scene, mean=state.scene.mean + 1.0))
+    assert not memory.serves(problem, given, keys(FIRST))
+
+
+@pytest.mark.parametrize("damage", ["matrix", "structure"])
+def test_an_update_that_fails_is_fitted_from_scratch(roi, memory, damage, caplog):
+    if damage == "matrix":
+        memory.normal.matrix[:] = -memory.normal.matrix
+    else:
+        memory.state.scene.structure[:] = np.nan
+    fit, kept = fit_and_remember(*asked(roi, FIRST), keys(FIRST), memory)
+    assert ("from scratch" in caplog.text) == (damage == "matrix")  # what is not finite is not even tried
+    assert fit.converged
+    assert not fit.updated
+    assert kept.since == 0
 
 
 def test_epochs_must_have_keys_of_their_own(roi):

@@ -132,7 +132,7 @@ CHANGES = {
         {"roi_model": {"regularisation": {"scales": 2.0}}}, {"model_calibrated_cutouts": 1}
     ),
     "star_photometry.uniform_background_per_epoch": (
-        {"star_photometry": {"uniform_background_per_epoch": True}},
+        {"star_photometry": {"uniform_background_per_epoch": False}},
         {"star_photometry": 6, "calculate_normalization_coefficient": 1, "calculate_absolute_zeropoints": 1,
          "prepare_calibrated_cutouts": 1, "model_calibrated_cutouts": 1},
     ),

@@ -175,7 +175,7 @@ def test_field_distortion_background_and_fixed_positions(season_copy):
     season = season_copy()
     season.configure(
         psf={"field_distortion": True},
-        star_photometry={"uniform_background_per_epoch": True},
+        star_photometry={"uniform_background_per_epoch": False},
         roi_model={**POINTS_ONLY, "fix_point_source_astrometry": True},
     )
     lens = season.lens()

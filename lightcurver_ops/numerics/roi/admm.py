@@ -48,7 +48,9 @@ class Solver:
         # LAPACK sees the transpose: the lower triangle of ours is its upper one, and no copy is made.
         system = (self.matrix + self.gram).T
         system[np.diag_indices_from(system)] += RHO * self.pixel_scale**2
-        factor = linalg.lapack.dpotrf(system, lower=0, overwrite_a=1)[0]
+        factor, failed = linalg.lapack.dpotrf(system, lower=0, overwrite_a=1)
+        if failed:
+            raise np.linalg.LinAlgError("the normal matrix of the background is not positive definite")
         inverse = linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0]
         self.inverse = inverse.T
         mirror_lower(self.inverse)

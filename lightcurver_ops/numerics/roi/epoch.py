@@ -134,10 +134,16 @@ class Linear:
             target = target - self.coupling @ global_step
         return linalg.solve_triangular(self.r, target)
 
-    def local_response(self, directions: Array | None = None) -> Array:
-        """How the local unknowns answer to the global ones [q, G], or along directions [X, G] of these [q, X]."""
-        coupling = self.coupling if directions is None else self.coupling @ directions.T
-        return -linalg.solve_triangular(self.r, coupling)
+    def local_response(self) -> Array:
+        """How the local unknowns answer to the global ones, [q, G]."""
+        return -linalg.solve_triangular(self.r, self.coupling)
+
+    def follower(self) -> "Follower":
+        """What is needed to let the local unknowns follow a step of the global ones."""
+        q = self.q[: self.root.size].T
+        return Follower(
+            (q * self.root).astype(np.float32), self.r, q @ self.by_positions, self.view, self.turn
+        )
 
     def flux_variance(self, sources: int) -> Array:
         """Variance [J] of the fluxes of this epoch, the global unknowns held fixed."""
@@ -177,6 +183,35 @@ class Linear:
         q = self.q.astype(np.float32)
         jacobian -= q @ (q.T @ jacobian)
         return jacobian
+
+
+@dataclass(frozen=True)
+class Follower:
+    """How the local unknowns of an epoch follow a step of the global ones: the part of `Linear` that this takes.
+
+    Attributes:
+        q: [q, n^2] of the pixels, times the root of their weights.
+        by_positions: [q, moved] Q^T times the Jacobian with respect to the positions.
+        r, view, turn: as in `Linear`.
+    """
+
+    q: NDArray[np.float32]
+    r: Array
+    by_positions: Array
+    view: render.BackgroundView | None
+    turn: sparse.csr_matrix | None
+
+    def __call__(self, positions: Array, background: Array) -> Array:
+        """The step of the local unknowns that is best for a step of positions [moved] and background [N, N]."""
+        target = -self.by_positions @ positions
+        if self.view is not None:
+            light = (
+                background
+                if self.turn is None
+                else (self.turn @ background.ravel()).reshape(background.shape)
+            )
+            target = target - self.q @ self.view.image(light).ravel()
+        return linalg.solve_triangular(self.r, target)
 
 
 def linearise(

@@ -97,8 +97,7 @@ def everything(
         assert normal is not None
         at = scene.absolute(state.scene, moved)
         rhs = np.zeros(at.size)
-        loss, largest, after, responses = 0.0, 0.0, [], []
-        rows = scene.unpenalised(state.scene, moved)
+        loss, largest, after, followers = 0.0, 0.0, [], []
         for epoch, linear, local in zip(problem.epochs, problem.linearise(state), state.locals, strict=True):
             if rebuild:
                 normal.add(epoch, linear, at, layout)
@@ -106,7 +105,7 @@ def everything(
             loss += linear.loss
             new, change = moved_by(local, linear, None, layout)
             after.append(new)
-            responses.append(linear.local_response(rows))
+            followers.append(linear.follower())
             largest = max(largest, change)
         prior = held if outer < early else problem.prior
         if rebuild:
@@ -126,13 +125,11 @@ def everything(
             found = scene.fit_galaxy(normal, state.scene, prior, moved)
             rhs -= normal.matrix @ (scene.absolute(found, moved) - at)
             state = State(found, state.locals)
-            rows = scene.unpenalised(found, moved)
-            responses = [np.zeros((r.shape[0], len(rows))) for r in responses]
         # While the fluxes still move, the inner problem need not be solved better than that.
         unsettled = largest if outer or update else np.inf
         precise = min(max(0.1 * options.flux_tolerance, 0.01 * unsettled), COARSEST_TOLERANCE)
         tolerance = precise * np.sqrt(normal.epochs / np.maximum(normal.flux_weight, 1e-300))
-        common, step, iterations, inner_converged = scene.step(
+        common, iterations, inner_converged = scene.step(
             normal,
             rhs,
             state.scene,
@@ -148,10 +145,14 @@ def everything(
         swings = outer > early + 1 and not rebuild and largest > 0.7 * previous
         damping = max(0.6 * damping, 0.3) if swings else damping
         previous = largest
+        fresh = scene.between(state.scene, common, damping)
+        moves = (fresh.positions - state.scene.positions).ravel()[:moved]
+        brighter = fresh.background - state.scene.background
         followed = tuple(
-            lo.moved_by(damping * (r @ step), layout) for lo, r in zip(state.locals, responses, strict=True)
+            lo.moved_by(follow(moves, brighter), layout)
+            for lo, follow in zip(state.locals, followers, strict=True)
         )
-        state = State(scene.between(state.scene, common, damping), followed)
+        state = State(fresh, followed)
     return Outcome(state, history, done, status(done, len(history), largest), normal, penalty)
 
 
@@ -175,4 +176,5 @@ def penalty_of(normal: NormalMatrix, options: RoiOptions) -> Penalty:
     """The penalty whose weights are the noise that reaches each starlet coefficient."""
     strength = np.full(len(normal.starlet_variance), options.strength)
     strength[0] = options.strength_finest
-    return Penalty(strength[:, None, None] * np.sqrt(normal.starlet_variance), options.positive)
+    variance = np.maximum(normal.starlet_variance, 0.0)
+    return Penalty(strength[:, None, None] * np.sqrt(variance), options.positive)

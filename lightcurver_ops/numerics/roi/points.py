@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcurver_ops.numerics.photometry import PSF_ERROR
 from lightcurver_ops.numerics.psf.outliers import outlying_pixels
 from lightcurver_ops.numerics.roi.epoch import Linear
 from lightcurver_ops.numerics.roi.state import LARGEST_STEP, Outcome, Problem, State, moved_by, status
@@ -12,7 +13,6 @@ from lightcurver_ops.numerics.roi.state import LARGEST_STEP, Outcome, Problem, S
 Array = NDArray[np.float64]
 
 STEPS = 40
-PSF_ERROR = 0.05  # of the model: what a pixel may be off before it counts as a cosmic
 MOST_REJECTED = 0.05  # of an epoch's pixels: more are no cosmics, but an epoch that does not fit
 
 

@@ -87,8 +87,17 @@ class BackgroundView:
         ]
         return seen.reshape(3, n, k, n, k).sum(axis=(2, 4))
 
+    def image(self, light: Array) -> Array:
+        """The image of the background alone, [n, n]; `light` [N, N]."""
+        n, k = self.size, self.subsampling
+        length = _odd_length(self.fine + self.psf.shape[0])
+        spectrum = _centred_spectrum(self.psf, _small(self.shift, k), length)
+        seen = fft.irfft2(spectrum * fft.rfft2(light, (length, length)), (length, length))
+        binned: Array = seen[: self.fine, : self.fine].reshape(n, k, n, k).sum(axis=(1, 3))
+        return binned
+
     def back(self, images: Array) -> Array:
-        """The adjoint of `images`' first: [M, n, n] to [M, N, N]."""
+        """The adjoint of `image`: [M, n, n] to [M, N, N]."""
         k = self.subsampling
         length = _odd_length(self.fine + self.psf.shape[0])
         spectrum = np.conj(_centred_spectrum(self.psf, _small(self.shift, k), length))
@@ -108,7 +117,7 @@ class BackgroundView:
         return np.ascontiguousarray(kernel, dtype=np.float32)
 
     def matrix(self) -> NDArray[np.float32]:
-        """The matrix of `images`' first, [n^2, N^2]: rows are the pixels of the stamp, columns the background's."""
+        """The matrix of `image`, [n^2, N^2]: rows are the pixels of the stamp, columns the background's."""
         n, k, fine = self.size, self.subsampling, self.fine
         kernel = self.kernel()
         row, column = kernel.strides

@@ -17,6 +17,8 @@ Value = Callable[["Scene"], tuple[float, Array]]
 
 FIRST_STEPS = 60
 SIGNIFICANT = 15.0  # what the galaxy must gain in half chi2 for its seven parameters
+# Of the scaled matrix of all unknowns, against its rounding; the first that makes it positive definite is taken.
+RIDGES = (1e-10, 1e-8, 1e-6, 1e-4)
 LARGEST_STEP = np.array(
     [np.inf, 2.0, 2.0, 0.5, 0.5, 0.2, 0.2]
 )  # of the profile's parameters in one iteration
@@ -181,7 +183,7 @@ def step(
     tolerance: Array,
     loss_tolerance: float,
     max_iterations: int,
-) -> tuple[Scene, Array, int, bool]:
+) -> tuple[Scene, int, bool]:
     """Minimise the quadratic model plus penalty around a scene.
 
     Args:
@@ -194,7 +196,7 @@ def step(
         max_iterations: of the solver.
 
     Returns:
-        The new scene, the step [X] of its unpenalised parameters, the solver's iterations and whether it converged.
+        The new scene, the solver's iterations and whether it converged.
     """
     rows = unpenalised(scene, moved)
     precision, pull = prior.gradient(scene, moved)
@@ -220,7 +222,7 @@ def step(
     step = x * scale
     if scene.theta is not None:
         step[moved:] = np.clip(step[moved:], -LARGEST_STEP, LARGEST_STEP)
-    return replace(_stepped(scene, step, moved), structure=structure), step, iterations, converged
+    return replace(_stepped(scene, step, moved), structure=structure), iterations, converged
 
 
 def covariance(
@@ -241,8 +243,12 @@ def covariance(
     full[x:, x:] = normal.matrix[moved:, moved:] + gaussian_gram(penalty, scene.structure)
     scale = 1.0 / np.sqrt(np.maximum(np.diag(full), 1e-300))
     full *= scale[:, None] * scale
-    full[np.diag_indices_from(full)] += 1e-10
-    factor = linalg.lapack.dpotrf(full, lower=0, overwrite_a=1)[0]
+    for ridge in RIDGES:
+        factor, failed = linalg.lapack.dpotrf(full + ridge * np.eye(len(full)), lower=0, overwrite_a=1)
+        if not failed:
+            break
+    else:
+        raise np.linalg.LinAlgError("the normal matrix of all unknowns is not positive definite")
     inverse = np.triu(linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0])
     inverse += np.triu(inverse, 1).T
     return inverse * scale[:, None] * scale, rows

@@ -15,6 +15,8 @@ from lightcurver_ops.numerics.roi.scene import Prior, Scene
 
 Array = NDArray[np.float64]
 
+ANGLES = 8  # images of the galaxy's outskirts kept at a time
+
 
 @dataclass(frozen=True)
 class State:
@@ -68,12 +70,15 @@ class Problem:
         """The galaxy's light beyond the grid, for an angle of the scene."""
         if state.theta is None or self.margin == 0:
             return None
-        theta, known = state.theta, {}
+        theta = state.theta
+        known: dict[float, Array] = {}
         side = self.layout.fine + 2 * self.margin
         frame = galaxy.Frame.of(side, None if self.resolution is None else self.resolution(side))
 
         def light(angle: float) -> Array:
             if angle not in known:
+                if len(known) >= ANGLES:
+                    known.clear()
                 image = galaxy.profile(galaxy.turned(theta, angle), frame)
                 image[self.margin : -self.margin, self.margin : -self.margin] = 0.0
                 known[angle] = image

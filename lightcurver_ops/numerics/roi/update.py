@@ -51,8 +51,8 @@ class Memory:
     since: int
     scratch: int
 
-    def serves(self, problem: Problem, keys: Sequence[str]) -> bool:
-        """Whether an update leads from here to a problem: the same model, and most epochs known."""
+    def serves(self, problem: Problem, state: State, keys: Sequence[str]) -> bool:
+        """Whether an update leads from here to a problem and its start: the same model, and most epochs known."""
         mine = self.problem
         same = (
             mine.layout == problem.layout
@@ -61,9 +61,14 @@ class Memory:
             and mine.margin == problem.margin
             and mine.prior.precision == problem.prior.precision
             and np.array_equal(mine.prior.positions, problem.prior.positions)
+            and np.array_equal(self.state.scene.mean, state.scene.mean)
         )
-        changed = len(set(keys) ^ set(self.keys))
-        return same and self.since + changed <= GROWTH * self.scratch
+        finite = all(np.isfinite(one).all() for one in (self.state.scene.background, self.normal.matrix))
+        return same and finite and self.since + self.changed(keys) <= GROWTH * self.scratch
+
+    def changed(self, keys: Sequence[str]) -> int:
+        """How many epochs came, went or changed."""
+        return max(len(set(keys) - set(self.keys)), len(set(self.keys) - set(keys)))
 
 
 def fit_and_remember(
@@ -82,16 +87,30 @@ def fit_and_remember(
     keys = tuple(keys)
     if len(set(keys)) != len(problem.epochs) or len(keys) != len(problem.epochs):
         raise ValueError(f"{len(problem.epochs)} epochs need as many different keys, not {len(set(keys))}")
-    if memory is None or not memory.serves(problem, keys):
-        problem, outcome = solve(problem, state)
-        fit = finish(problem, outcome)
-        return fit, _remember(keys, problem, outcome, fit, 0, len(keys))
-    changed = len(set(keys) ^ set(memory.keys))
-    problem, outcome = _update(problem, state, keys, memory)
-    place = {key: e for e, key in enumerate(memory.keys)}
-    fit = finish(problem, outcome, [memory.covariances[place[key]] if key in place else None for key in keys])
-    fit = replace(fit, updated=True)
-    return fit, _remember(keys, problem, outcome, fit, memory.since + changed, memory.scratch)
+    if memory is not None and memory.serves(problem, state, keys):
+        changed = memory.changed(keys)
+        try:
+            updated, outcome = _update(problem, state, keys, memory)
+            fit = replace(finish(updated, outcome, _known_covariances(memory, keys)), updated=True)
+        except np.linalg.LinAlgError as error:
+            log.warning("the update failed (%s): fitting from scratch", error)
+        else:
+            if fit.converged and np.isfinite(fit.loss):
+                return fit, _remember(keys, updated, outcome, fit, memory.since + changed, memory.scratch)
+            log.warning("the update ended %s: fitting from scratch", fit.status)
+    problem, outcome = solve(problem, state)
+    fit = finish(problem, outcome)
+    return fit, _remember(keys, problem, outcome, fit, 0, len(keys))
+
+
+def _known_covariances(memory: Memory, keys: tuple[str, ...]) -> list[Array | None]:
+    """Of the epochs that the memory has; None where they are to be computed."""
+    known = {
+        key: covariance
+        for key, covariance in zip(memory.keys, memory.covariances, strict=True)
+        if np.isfinite(covariance).all()
+    }
+    return [known.get(key) for key in keys]
 
 
 def _remember(
