@@ -259,7 +259,9 @@ def _fit_starred(
         for frame in range(min(count, len(data))):
             part = slice(frame, frame + 1)
             prepared = prepare_stamps(data[part], noise[part], good[part], None)
-            batch = Batch(prepared, case.subsampling, False, np.zeros((1, case.stars, 2)), 1)
+            batch = Batch(
+                prepared, case.subsampling, np.zeros((1, case.stars, 2)), 1, distorted=False, local_sky=False
+            )
             with Watch() as once:
                 solve_with_starred(batch, *limits)
             times.append(once.seconds)

@@ -227,6 +227,8 @@ class Psf(Section):
     """Small pixels of the model per pixel of the frame."""
     field_distortion: bool = False
     """Let the PSF vary over the field."""
+    local_sky: bool = True
+    """Fit a constant background in each stamp; false where stamps are so small or crowded that they show no sky."""
     n_iter_analytic: int = Field(default=100, ge=1)
     """At most this many iterations of the Moffat fit."""
     n_iter_pixels: int = Field(default=3000, ge=1)

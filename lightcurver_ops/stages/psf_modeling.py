@@ -27,6 +27,7 @@ class PsfModeling(Stage):
         "psf.solver",
         "psf.subsampling_factor",
         "psf.field_distortion",
+        "psf.local_sky",
         "psf.n_iter_analytic",
         "psf.n_iter_pixels",
         "psf.min_signal_to_noise",
@@ -109,6 +110,7 @@ class PsfModeling(Stage):
             subsampling=settings.subsampling_factor,
             solver=settings.solver,
             field_distortion=settings.field_distortion,
+            local_sky=settings.local_sky,
             stamp_coordinates=field_coordinates(self.lens, ready, stack)
             if settings.field_distortion
             else None,

@@ -32,7 +32,7 @@ def test_the_four_images_follow_the_truth(directory):
 def test_every_figure_is_there(directory):
     diagnostics = directory / "by_hand" / "demo" / "diagnostics"
     assert len(list((diagnostics / "psf").glob("*.png"))) == 24
-    assert len(list((diagnostics / "stars").glob("*.png"))) == 20
+    assert len(list((diagnostics / "stars").glob("*.png"))) >= 20
     for name in ("footprints.png", "footprints_with_stars.png", "normalization_r.png"):
         assert (diagnostics / name).stat().st_size > 10_000
     products = directory / "by_hand" / "demo" / "prepared_roi_cutouts"

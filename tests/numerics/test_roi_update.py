@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lightcurver_ops.numerics.roi import update
 from lightcurver_ops.numerics.roi.fit import set_up
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.update import fit_and_remember
@@ -12,6 +13,12 @@ from lightcurver_ops.simulation.roi import roi_stamps
 from lightcurver_ops.storage.roi_memory import read_roi_memory, write_roi_memory
 
 EPOCHS = 13
+
+
+@pytest.fixture(autouse=True)
+def _few_are_enough(monkeypatch):
+    """Small fits stand for those of a season."""
+    monkeypatch.setattr(update, "FEWEST", 0)
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +111,20 @@ def test_a_changed_epoch_is_taken_out_and_added(roi, memory):
     assert_same(fit, fitted(changed, FIRST)[0])
 
 
-def test_todays_pixels_count_where_a_coefficient_has_moved_a_little(roi, memory):
-    fit, _ = fit_and_remember(*asked(roi, FIRST, scale=1.002), keys(FIRST), memory)
-    before = fitted(roi, FIRST)[0]
-    np.testing.assert_allclose(fit.flux, 1.002 * before.flux, atol=0.1 * before.flux_uncertainty.min())
+def test_todays_pixels_count_where_a_coefficient_has_moved_a_little(roi, memory, scratch):
+    chosen = list(range(EPOCHS))
+    fit, _ = fit_and_remember(*asked(roi, chosen, scale=1.002), keys(chosen), memory)
+    assert fit.updated
+    np.testing.assert_allclose(fit.flux, 1.002 * scratch.flux, atol=0.1 * scratch.flux_uncertainty.min())
+
+
+def test_few_epochs_and_unchanged_ones_are_fitted_from_scratch(roi, memory, monkeypatch):
+    """To the last digit: what an interrupted run has kept must not show in the result."""
+    chosen = list(range(EPOCHS))
+    assert memory.serves(*asked(roi, chosen), keys(chosen))
+    assert not memory.serves(*asked(roi, FIRST), keys(FIRST))
+    monkeypatch.setattr(update, "FEWEST", EPOCHS)
+    assert not memory.serves(*asked(roi, chosen), keys(chosen))
 
 
 def test_too_many_changes_or_another_model_are_fitted_from_scratch(roi, memory):
@@ -116,12 +133,13 @@ def test_too_many_changes_or_another_model_are_fitted_from_scratch(roi, memory):
     assert not fit.updated
     assert (kept.since, kept.scratch) == (0, 9)
     other = RoiOptions(strength=5.0)
-    assert not memory.serves(*asked(roi, FIRST, other), keys(FIRST))
-    assert memory.serves(*asked(roi, FIRST), keys(FIRST))
-    assert not replace(memory, since=2).serves(*asked(roi, FIRST), [*keys(FIRST), "new"])
+    new = [*keys(FIRST), "new"]
+    assert not memory.serves(*asked(roi, FIRST, other), new)
+    assert memory.serves(*asked(roi, FIRST), new)
+    assert not replace(memory, since=2).serves(*asked(roi, FIRST), new)
     problem, state = asked(roi, FIRST)
     given = replace(state, scene=replace(state.scene, mean=state.scene.mean + 1.0))
-    assert not memory.serves(problem, given, keys(FIRST))
+    assert not memory.serves(problem, given, new)
 
 
 @pytest.mark.parametrize("damage", ["matrix", "structure"])
@@ -130,7 +148,8 @@ def test_an_update_that_fails_is_fitted_from_scratch(roi, memory, damage, caplog
         memory.normal.matrix[:] = -memory.normal.matrix
     else:
         memory.state.scene.structure[:] = np.nan
-    fit, kept = fit_and_remember(*asked(roi, FIRST), keys(FIRST), memory)
+    chosen = list(range(EPOCHS))
+    fit, kept = fit_and_remember(*asked(roi, chosen), keys(chosen), memory)
     assert ("from scratch" in caplog.text) == (damage == "matrix")  # what is not finite is not even tried
     assert fit.converged
     assert not fit.updated

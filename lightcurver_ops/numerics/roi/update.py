@@ -4,7 +4,8 @@ The normal matrix of the background is a sum over epochs (`normal`). New epochs 
 ones subtracted, and a few outer iterations from the last solution follow. The matrix decides how fast these converge;
 where they converge to is decided by gradients that every epoch contributes anew, so that the result is, within the
 tolerance, that of a fit from scratch. A fit from scratch is made when the epochs have changed by more than `GROWTH`
-since the last one: then a better start, or a galaxy that was too faint before, may be found.
+since the last one: then a better start, or a galaxy that was too faint before, may be found; and when none has changed:
+then an earlier run was interrupted, and its result should come out as it would have.
 """
 
 import logging
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 GROWTH = 0.2
+FEWEST = 50  # epochs; fewer are fitted from scratch, in seconds, and to the last digit whatever came before
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Memory:
             and np.array_equal(self.state.scene.mean, state.scene.mean)
         )
         finite = all(np.isfinite(one).all() for one in (self.state.scene.background, self.normal.matrix))
-        return same and finite and self.since + self.changed(keys) <= GROWTH * self.scratch
+        enough = self.scratch >= FEWEST
+        changed = self.changed(keys)
+        return same and finite and enough and changed > 0 and self.since + changed <= GROWTH * self.scratch
 
     def changed(self, keys: Sequence[str]) -> int:
         """How many epochs came, went or changed."""
