@@ -132,13 +132,12 @@ class PsfModeling(Stage):
         stack = read_stamps(self.lens.workdir, units, named, size, n_slots + self._spare())
         fwhm = np.array([row.seeing_pixels for row in rows], dtype=np.float64)
         whole, snr = stamp_quality(stack.data, stack.noise, stack.good, stack.expected, fwhm)
+        positive = np.maximum(snr, 0.0)  # a star below its sky is no signal
         if number_wanted(self.config, "psf") is None:
-            return stack, candidates, np.linalg.norm(np.maximum(snr, 0.0), axis=1)
+            return stack, candidates, np.linalg.norm(positive, axis=1)
         kept = [best_candidates(whole[f, : len(n)], snr[f, : len(n)], n_slots) for f, n in enumerate(named)]
         chosen = {row.id: [candidates[row.id][s] for s in kept[f]] for f, row in enumerate(rows)}
-        together = np.array(
-            [np.linalg.norm(np.maximum(snr, 0.0)[f, stars_of_frame]) for f, stars_of_frame in enumerate(kept)]
-        )
+        together = np.array([np.linalg.norm(positive[f, of_frame]) for f, of_frame in enumerate(kept)])
         return stack.picked(kept, n_slots), chosen, together
 
     def _save(

@@ -244,7 +244,9 @@ def covariance(
     scale = 1.0 / np.sqrt(np.maximum(np.diag(full), 1e-300))
     full *= scale[:, None] * scale
     for ridge in RIDGES:
-        factor, failed = linalg.lapack.dpotrf(full + ridge * np.eye(len(full)), lower=0, overwrite_a=1)
+        held = np.array(full, order="F")
+        held[np.diag_indices_from(held)] += ridge
+        factor, failed = linalg.lapack.dpotrf(held, lower=0, overwrite_a=1)
         if not failed:
             break
     else:

@@ -15,6 +15,7 @@ from lightcurver_ops.numerics.roi.scene import Prior, Scene
 
 Array = NDArray[np.float64]
 
+LARGEST_STEP = 0.5  # data pixels, of a position or a translation in one iteration
 ANGLES = 8  # images of the galaxy's outskirts kept at a time
 
 
@@ -107,9 +108,6 @@ def moved_by(local: Local, linear: Linear, step: Array | None, layout: Layout) -
     if layout.translation_sigma > 0:
         change[j : j + 2] = np.clip(change[j : j + 2], -LARGEST_STEP, LARGEST_STEP)
     return local.moved_by(change, layout), largest
-
-
-LARGEST_STEP = 0.5  # data pixels, of a position or a translation in one iteration
 
 
 def status(converged: bool, iterations: int, largest: float) -> str:
