@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 PORT ?= 8080
 UV_VERSION := 0.13.9
-PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo up airflow down test soak test-unit bench check format lock clean
+.PHONY: help demo up airflow down test soak test-unit bench docs pictures check format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,13 @@ test-unit: $(VENV)/.dev ## Run the tests that take less than a few seconds each
 bench: $(VENV)/.runtime ## Benchmarks (hours): make bench ARGS="psf roi --quick"; results in benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(VENV)/.dev ## Build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/trees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+pictures: $(VENV)/.dev ## Make the pictures of the tutorial again (minutes)
+	$(BIN)/python -m docs.tools.pictures
+
 check: $(VENV)/.dev ## Formatter, linter, import rules and type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,11 +56,14 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(VENV)/.dev ## Resolve requirements*.in into the pinned, hashed requirements*.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-emit-find-links requirements.in -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-emit-find-links requirements-dev.in -o requirements-dev.txt
+LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+    --no-emit-index-url --no-emit-find-links
+
+lock: $(VENV)/.dev ## Resolve requirements*.in into the pinned, hashed requirements*.txt, docker/'s too
+	$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) requirements-dev.in -o requirements-dev.txt
+	$(LOCK) docker/requirements-build.in -o docker/requirements-build.txt
+	$(LOCK) docker/requirements-gpu.in -o docker/requirements-gpu.txt
 
 clean: ## Remove the environment and the demo
 	rm -rf $(VENV) $(DEMO)

@@ -1,22 +1,26 @@
 """Run benchmarks: `python -m benchmarks [PART ...] [--quick]`; results as JSON and Markdown.
 
 psf, photometry and roi compare with STARRED in the same run and show how ours grows; pipeline has the seconds of every
-stage, accuracy the light curves of simulated seasons against the truth. What jax finds is used: with a GPU the same
-commands measure that.
+stage, accuracy the light curves of simulated seasons against the truth, scale an observatory of many lenses. What jax
+finds is used: with a GPU the same commands measure that, STARRED's included, as frames per second, too;
+`JAX_PLATFORMS=cpu` before them, or for ours alone `--device numpy`, measures the CPU of the same machine.
 """
 
 import argparse
+import os
 import shlex
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import accuracy, photometry, pipeline, psf, roi
+from benchmarks import accuracy, photometry, pipeline, psf, roi, scale
 from benchmarks.measure import environment
 from benchmarks.report import Report
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.numerics.device import CHOICE
 
-PARTS = {"psf": psf, "photometry": photometry, "roi": roi, "pipeline": pipeline, "accuracy": accuracy}
+PARTS = {"psf": psf, "photometry": photometry, "roi": roi, "pipeline": pipeline, "accuracy": accuracy,
+         "scale": scale}  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -28,6 +32,11 @@ def main(words: list[str]) -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default all")
     parser.add_argument("--quick", action="store_true", help="reduced sizes: minutes instead of hours")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the results")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "numpy", "jax"),
+        help="of stages 7 and 11: auto (the default: jax if it finds a GPU), or what is to be measured",
+    )
     parser.add_argument("--processes", type=int, default=2, help="pipeline, accuracy: of frame-wise stages")
     parser.add_argument("--limit", type=float, help="roi: seconds after which STARRED is stopped")
     parser.add_argument("--learning-rate", type=float, help="roi: of STARRED")
@@ -42,6 +51,10 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--keep", type=Path, help="accuracy: directory where the seasons stay, and are found again"
     )
+    parser.add_argument("--lenses", type=int, nargs="+", help="scale: numbers of lenses")
+    parser.add_argument(
+        "--postgres", help="scale: URL of a server on which databases may be made, to measure it as well"
+    )
     arguments = parser.parse_args(words)
     unknown = [name for name in arguments.parts if name not in PARTS]
     if unknown:
@@ -50,6 +63,8 @@ def main(words: list[str]) -> None:
         chosen = {name: PARTS[name].sizes(arguments) for name in arguments.parts or PARTS}
     except ConfigurationError as error:
         parser.error(str(error))
+    if arguments.device is not None:
+        os.environ[CHOICE] = arguments.device  # for the processes of the measurements
     command = shlex.join(["python", "-m", "benchmarks", *words])
     for name, sizes in chosen.items():
         started = time.monotonic()

@@ -84,7 +84,9 @@ def peak_mib() -> float:
 
 
 def device_peak_mib() -> float | None:
-    """The most memory that arrays of jax had on a GPU so far, MiB; None on a CPU."""
+    """The most memory that arrays of jax had on a GPU so far, MiB; None on a CPU, and where jax was not needed."""
+    if "jax" not in sys.modules:
+        return None
     import jax
 
     statistics = jax.local_devices()[0].memory_stats()
@@ -101,6 +103,7 @@ def environment() -> dict[str, str]:
         "threads": os.environ.get("OMP_NUM_THREADS", "not limited (OMP_NUM_THREADS)"),
         # In a process of its own: this one stays small, and never holds a GPU.
         "device of jax": in_fresh_process(_device),
+        "arrays of stages 7 and 11": in_fresh_process(_arrays),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "commit": _commit(),
@@ -113,6 +116,25 @@ def _device() -> str:
 
     device = jax.local_devices()[0]
     return f"{device.platform.upper()}, {len(jax.local_devices())} x {device.device_kind}"
+
+
+def _arrays() -> str:
+    from lightcurver_ops.numerics.device import CHOICE, device
+
+    return f"{device().xp.__name__} (${CHOICE}: {os.environ.get(CHOICE, 'auto')})"
+
+
+def warmed_up(function: Callable[[], Any]) -> tuple[Any, float, float | None]:
+    """What a function returns, its seconds without compilations, and these: where jax compiles, it is called twice."""
+    from lightcurver_ops.numerics.device import device
+
+    with Watch() as first:
+        result = function()
+    if not device().fixed:
+        return result, first.seconds, None
+    with Watch() as again:
+        result = function()
+    return result, again.seconds, max(first.seconds - again.seconds, 0.0)
 
 
 def _processor() -> str:

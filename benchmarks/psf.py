@@ -91,6 +91,7 @@ def _compare(report: Report, size: Sizes, directory: Path) -> None:
             "solver": "solver",
             "frames": "frames",
             "seconds_per_frame": "s per frame, compiled",
+            "frames_per_s": "frames per second",
             "first_call_s": "first call, nothing compiled [s]",
             "first_call_cached_s": "first call, compiled code on disk [s]",
             "frames_of_first_call": "frames of the first call",
@@ -103,6 +104,7 @@ def _compare(report: Report, size: Sizes, directory: Path) -> None:
         solver="lcops",
         frames=stamps.frames,
         seconds_per_frame=ours["seconds_per_frame"],
+        frames_per_s=_rate(ours),
         first_call_s=ours["first_call_s"],
         first_call_cached_s=cached["first_call_s"],
         frames_of_first_call=stamps.frames,
@@ -112,6 +114,7 @@ def _compare(report: Report, size: Sizes, directory: Path) -> None:
         solver="STARRED",
         frames=max(size.starred_frames, 1),
         seconds_per_frame=theirs["seconds_per_frame"],
+        frames_per_s=_rate(theirs),
         first_call_s=theirs["first_call_s"],
         first_call_cached_s=None,
         frames_of_first_call=1,
@@ -146,6 +149,10 @@ def _compare(report: Report, size: Sizes, directory: Path) -> None:
         result.notes.append(
             f"{len(theirs['fits']) - len(ratios)} frames are not compared: other pixels took part"
         )
+
+
+def _rate(fit: dict[str, Any]) -> float | None:
+    return 1.0 / fit["seconds_per_frame"] if fit["seconds_per_frame"] else None
 
 
 def _growth(report: Report, size: Sizes, directory: Path) -> None:

@@ -16,6 +16,10 @@ class BadFrame(LightcurverError):
     """This frame cannot be processed: it is quarantined with the reason, the others go on."""
 
 
+class FrameUnavailable(BadFrame):
+    """This frame cannot be had now: it is set aside with the reason, the others go on, and the next run tries it."""
+
+
 class QualityGate(LightcurverError):
     """The data of the lens miss a limit of its configuration: fails without retry, and alerts.
 

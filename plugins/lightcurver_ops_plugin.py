@@ -1,4 +1,4 @@
-"""The page of each lens, as a tab on its DAGs in Airflow's web pages."""
+"""The operator's pages in Airflow's web pages."""
 
 from typing import ClassVar
 
@@ -12,4 +12,4 @@ class LightcurverOpsPlugin(AirflowPlugin):
 
     name = "lightcurver_ops"
     fastapi_apps: ClassVar = [{"app": pages.app, "url_prefix": "/lcops", "name": "lightcurver-ops"}]
-    external_views: ClassVar = [pages.external_view()]
+    external_views: ClassVar = pages.external_views()

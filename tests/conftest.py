@@ -13,10 +13,21 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping.engine import open_engine
 
-pytest_plugins = ["tests.seasons", "tests.receivers"]
+pytest_plugins = [
+    "tests.seasons",
+    "tests.receivers",
+    "tests.catalog_server",
+    "tests.stores",
+    "tests.terminal",
+]
 
 
-def _postgres_bin() -> Path | None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: what comes last keeps one process busy while the others have nothing to do."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
+def postgres_bin() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
         return found[-1].parent
@@ -24,44 +35,102 @@ def _postgres_bin() -> Path | None:
     return Path(initdb).resolve().parent if initdb else None
 
 
-@pytest.fixture(scope="session")
-def postgres_server():
-    """URL of a throw-away Postgres server on loopback, started without root rights, stopped at the end."""
-    binaries = _postgres_bin()
-    if binaries is None:
-        pytest.skip(
-            "no Postgres binaries (Debian: apt install postgresql): the tests on Postgres are skipped"
-        )
-    account: dict = {}
-    if os.geteuid() == 0:
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("Postgres does not run as root, and there is no user postgres to drop to")
-        account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    # Not pytest's own directory: the server's user may not enter it.
-    directory = Path(tempfile.mkdtemp(prefix="lcops-postgres-"))
-    if account:
-        os.chown(directory, account["user"], account["group"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = directory / "data"
+def postgres_account() -> dict:
+    """Of subprocess: as whom the server runs, which refuses root."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        user = pwd.getpwnam("postgres")
+    except KeyError:
+        pytest.skip("Postgres does not run as root, and there is no user postgres to drop to")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
-    def call(*command: str) -> None:
-        result = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **account)
+
+class PostgresServer:
+    """A throw-away server on loopback, without root rights: user lcops is trusted, all others need their password."""
+
+    def __init__(self) -> None:
+        binaries = postgres_bin()
+        if binaries is None:
+            pytest.skip(
+                "no Postgres binaries (Debian: apt install postgresql): the tests on Postgres are skipped"
+            )
+        self._binaries = binaries
+        self._account = postgres_account()
+        # Not pytest's own directory: the server's user may not enter it.
+        self.directory = Path(tempfile.mkdtemp(prefix="lcops-postgres-"))
+        if self._account:
+            os.chown(self.directory, self._account["user"], self._account["group"])
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._data = self.directory / "data"
+        self._call(
+            "initdb", "-D", str(self._data), "-U", "lcops", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+        )  # fmt: skip
+        (self._data / "pg_hba.conf").write_text(
+            "host all lcops 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        )
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://lcops@127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def start(self) -> None:
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off "
+            "-c log_statement=all"
+        )
+        self._call(
+            "pg_ctl", "-D", str(self._data), "-w", "-l", str(self.directory / "log"), "-o", options, "start"
+        )
+
+    def stop(self) -> None:
+        self._call("pg_ctl", "-D", str(self._data), "-w", "-m", "immediate", "stop")
+
+    @property
+    def is_running(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def remove(self) -> None:
+        if self.is_running:
+            self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _call(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), *arguments]
+        result = subprocess.run(
+            command, capture_output=True, text=True, cwd="/", check=False, **self._account
+        )
         assert result.returncode == 0, result.stderr
 
-    call(str(binaries / "initdb"), "-D", str(data), "-U", "lcops", "-A", "trust", "-E", "UTF8", "--locale=C")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-    call(
-        str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(directory / "log"), "-o", options, "start"
-    )
-    try:
-        yield f"postgresql+psycopg://lcops@127.0.0.1:{port}"
-    finally:
-        call(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
-        shutil.rmtree(directory, ignore_errors=True)
+
+@pytest.fixture(scope="session")
+def shared_postgres():
+    """A server for the whole session: never stopped by a test."""
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="module")
+def own_postgres():
+    """A server that tests may stop and start."""
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(shared_postgres) -> str:
+    """URL of the session's server, without database."""
+    return shared_postgres.url
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from lightcurver_ops.airflow.local import LocalAirflow, wait_for
-from lightcurver_ops.bookkeeping import photometry
+from lightcurver_ops.bookkeeping import ledger, photometry
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig, load_lens
 from lightcurver_ops.demo import free_port
@@ -176,15 +176,25 @@ class RunningObservatory:
         finally:
             one.close()
 
-    def workers(self, stage: str | None = None) -> list[int]:
-        """Processes that do a stage, or any, for this Airflow."""
+    def modelled(self, lens: str) -> datetime | None:
+        """When the model of its light curve was made, published as a new version or not; None: it is to be made."""
+        one = Lens(self.config(lens).with_settings(database=self.bookkeeping))
+        try:
+            with reading(one.engine) as connection:
+                product = ledger.products_of(connection, lens, "model_calibrated_cutouts").get("r")
+            return product.made_at if product and product.status == ledger.DONE else None
+        finally:
+            one.close()
+
+    def workers(self, stage: str | None = None, of: str | None = None) -> list[int]:
+        """Processes that do a stage, or any, for this Airflow, or for one that has another text in its environment."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
                 command = (entry / "cmdline").read_bytes().decode().split("\0")
                 if "lightcurver_ops.operations.worker" not in command or (stage and stage not in command):
                     continue
-                if str(self.airflow.home) in (entry / "environ").read_text():
+                if (of or str(self.airflow.home)) in (entry / "environ").read_text():
                     found.append(int(entry.name))
             except (OSError, UnicodeDecodeError):
                 continue

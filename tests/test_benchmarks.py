@@ -5,13 +5,15 @@ import math
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import accuracy, measure, photometry, pipeline, psf, roi
+from benchmarks import accuracy, measure, night, photometry, pipeline, psf, roi, scale, scheduling
+from benchmarks.bookkeeping import Shape
 from benchmarks.report import Report, cell
 from tests.seasons import FAST, SMALL
 
@@ -56,9 +58,19 @@ SIZES = {
         processes=1,
         settings=SETTINGS,
     ),
+    "scale": scale.Sizes(
+        lenses=(2,),
+        shape=Shape(frames=10, per_night=5, stars=2, versions=3, with_points=2),
+        patience=scheduling.Patience(until_created=120.0, then=1.0),
+        season=replace(SMALL, n_nights=2, exposures_per_night=1),
+        settings=SETTINGS,
+        last="read_convert_skysub_character_catalog",
+    ),
 }
 # Where a value may be missing: there is no GPU, no worker process, or nothing that it would be.
 MAY_BE_MISSING = {"device_mib", "first_call_cached_s", "compile_s", "peak_worker_mib"}
+# Of pages: what only one of them has. Of tasks: what none has in so short a time.
+MAY_BE_MISSING |= {"next_s", "aside_s", "kb", "task_core_s"}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +92,7 @@ def test_part_gives_tables_of_finite_numbers(worker, tmp_path, name):
     worker.submit(run_part, name, tmp_path).result()
     content = json.loads((tmp_path / f"{name}.json").read_text())
     assert content["environment"]["device of jax"].startswith(("CPU", "GPU"))
+    assert content["environment"]["arrays of stages 7 and 11"].startswith(("numpy", "jax.numpy"))
     assert all(table["rows"] for table in content["tables"])
     for table in content["tables"]:
         for row in table["rows"]:
@@ -157,3 +170,25 @@ def test_accuracy_refuses_the_season_of_another(tmp_path):
     other = accuracy.replace(SMALL, seed=SMALL.seed + 1)
     with pytest.raises(ConfigurationError, match="--keep"):
         accuracy.measure_season(tmp_path, other, SIZES["accuracy"])
+
+
+def test_hours_of_a_night_are_those_of_the_pool_or_the_cores_that_are_short():
+    from lightcurver_ops.config.observatory import Pools
+
+    stages = {night.LOOK: 2.0, "psf_modeling": 10.0, "model_calibrated_cutouts": 20.0}
+    cost = night.Cost(stages, task=5.0)
+    # 18 tasks, each with 3 s of Airflow and 2 s at least; two of them do more.
+    one = 18 * 5.0 + 8.0 + 18.0
+    pools = Pools(gpu=1, frames=50, plate_solving=50, catalogues=50, joint=50)
+    found = night.wall_clock(cost, 100, pools, cores=1000)
+    assert found["tasks"] == 1800
+    assert found["core_hours"] == pytest.approx(100 * one / 3600)
+    assert (
+        found["limit"] == "gpu"
+    )  # PSF, star photometry, model; the first two again, for nothing, in the season
+    assert found["hours"] == pytest.approx((100 * (5 * 5.0 + 8.0 + 18.0) + one) / 3600)
+    assert found["of_tasks"] == pytest.approx(18 * 5.0 / one)
+    few = night.wall_clock(
+        cost, 100, Pools(gpu=50, frames=50, plate_solving=50, catalogues=50, joint=50), cores=2
+    )
+    assert (few["limit"], few["hours"]) == ("cores", pytest.approx((100 * one / 2 + one) / 3600))

@@ -153,7 +153,7 @@ class LensAlerts:
         try:
             config = load_lens(self.lens_file)
             settings = load_observatory(self.observatory).airflow
-            lens = Lens(config.with_settings(database=config.database or task_url(settings)))
+            lens = Lens(config.in_database(task_url(settings)))
             ensure_initialized(lens)
             return lens.engine
         except Exception as error:

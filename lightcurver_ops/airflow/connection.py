@@ -1,4 +1,7 @@
-"""Where the bookkeeping is: the Airflow connection `lightcurver_db`, else what the lens says."""
+"""Where the bookkeeping is: what the lens says, else the Airflow connection `lightcurver_db`.
+
+Who only reads takes `lightcurver_db_read_only` first: the same database, for a role that cannot write.
+"""
 
 from typing import Any
 
@@ -6,11 +9,12 @@ from lightcurver_ops.config.observatory import Orchestration
 from lightcurver_ops.errors import ConfigurationError
 
 CONNECTION_ID = "lightcurver_db"
+READ_ONLY_ID = "lightcurver_db_read_only"
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
-def bookkeeping_url() -> str | None:
-    """SQLAlchemy URL of the connection `lightcurver_db`; None where there is no such connection.
+def bookkeeping_url(connection_id: str = CONNECTION_ID) -> str | None:
+    """SQLAlchemy URL of the connection `lightcurver_db`, or another one; None where there is no such connection.
 
     It may hold a password: never log it.
 
@@ -21,10 +25,15 @@ def bookkeeping_url() -> str | None:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        connection = Connection.get(CONNECTION_ID)
+        connection = Connection.get(connection_id)
     except AirflowNotFoundException:
         return None
-    return _url_of(connection)
+    return _url_of(connection, connection_id)
+
+
+def read_only_url() -> str | None:
+    """As `bookkeeping_url`, for one who only reads."""
+    return bookkeeping_url(READ_ONLY_ID) or bookkeeping_url()
 
 
 def task_url(settings: Orchestration) -> str | None:
@@ -49,19 +58,19 @@ def task_url(settings: Orchestration) -> str | None:
     return url
 
 
-def _url_of(connection: Any) -> str:
+def _url_of(connection: Any, connection_id: str) -> str:
     if connection.conn_type == "sqlite":
         from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
-        return SqliteHook(sqlite_conn_id=CONNECTION_ID).get_uri()
+        return SqliteHook(sqlite_conn_id=connection_id).get_uri()
     if connection.conn_type in ("postgres", "postgresql"):
         from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-        url = PostgresHook(postgres_conn_id=CONNECTION_ID).sqlalchemy_url
+        url = PostgresHook(postgres_conn_id=connection_id).sqlalchemy_url
         # The hook hands these only to its own driver.
         tls = {key: value for key, value in connection.extra_dejson.items() if key in _TLS}
         url = url.set(drivername="postgresql+psycopg").update_query_dict(tls)
         return url.render_as_string(hide_password=False)
     raise ConfigurationError(
-        f"the Airflow connection {CONNECTION_ID} has the type {connection.conn_type!r}, expected sqlite or postgres"
+        f"the Airflow connection {connection_id} has the type {connection.conn_type!r}, expected sqlite or postgres"
     )

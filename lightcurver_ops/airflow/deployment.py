@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightcurver_ops.config import ObservatoryConfig
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.stages.pipeline import STAGE_NAMES
 
 POOL_DESCRIPTIONS = {
     "gpu": "PSFs, star photometry, models: one slot per device",
@@ -14,6 +15,25 @@ POOL_DESCRIPTIONS = {
     "catalogues": "queries of star catalogues",
     "joint": "what works on all frames of a lens at once",
     "backfill": "what backfills and reprocessing take of the cores",
+}
+
+IMPORT, SOLVE, FOOTPRINT, STARS, STAMPS, PSF, PHOTOMETRY = STAGE_NAMES[1:8]
+JOINT = STAGE_NAMES[8:]
+FIRST_OF_SEASON = FOOTPRINT
+NIGHT_STAGES = (IMPORT, SOLVE, STARS, STAMPS, PSF, PHOTOMETRY)
+"""Of a lens whose stars are those in a disk."""
+SEASON_STAGES = STAGE_NAMES[3:]
+
+POOL_OF = {
+    IMPORT: "frames",
+    SOLVE: "plate_solving",
+    FOOTPRINT: "joint",
+    STARS: "catalogues",
+    STAMPS: "frames",
+    PSF: "gpu",
+    PHOTOMETRY: "gpu",
+    **dict.fromkeys(JOINT, "joint"),
+    JOINT[-1]: "gpu",
 }
 LENSES_PER_FILE = 50
 _DAG_FILE = "lightcurver_ops_dags"

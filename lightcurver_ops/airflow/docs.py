@@ -107,7 +107,7 @@ STAGE_DOCS: dict[str, StageDoc] = {
         "Models the images and the galaxy in all frames together; publishes a version of the light curve.",
         "calibrated cutouts.",
         "light curves, astrometry, images and figures in `prepared_roi_cutouts/`; `publications`, "
-        "`light_curve_points` (a version never changes).",
+        "`light_curve_points`, `publications/` (a version never changes).",
         "see the log; the last published version stays.",
     ),
 }

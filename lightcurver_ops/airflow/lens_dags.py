@@ -9,6 +9,15 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from lightcurver_ops.airflow.alerts import LensAlerts, season_overdue
+from lightcurver_ops.airflow.deployment import (
+    FIRST_OF_SEASON,
+    IMPORT,
+    NIGHT_STAGES,
+    POOL_OF,
+    SEASON_STAGES,
+    SOLVE,
+    STAMPS,
+)
 from lightcurver_ops.airflow.docs import STAGE_DOCS, TASK_DOCS, nightly_doc, season_doc
 from lightcurver_ops.airflow.operators import (
     LOOK,
@@ -22,23 +31,7 @@ from lightcurver_ops.config.loading import LoadedLens
 from lightcurver_ops.config.observatory import Orchestration
 from lightcurver_ops.operations.nights import timezone_name
 from lightcurver_ops.operations.observatory import Observatory, dag_name
-from lightcurver_ops.stages.pipeline import STAGE_NAMES
 
-IMPORT, SOLVE, FOOTPRINT, STARS, STAMPS, PSF, PHOTOMETRY = STAGE_NAMES[1:8]
-JOINT = STAGE_NAMES[8:]
-FIRST_OF_SEASON = FOOTPRINT
-
-POOL_OF = {
-    IMPORT: "frames",
-    SOLVE: "plate_solving",
-    FOOTPRINT: "joint",
-    STARS: "catalogues",
-    STAMPS: "frames",
-    PSF: "gpu",
-    PHOTOMETRY: "gpu",
-    **dict.fromkeys(JOINT, "joint"),
-    JOINT[-1]: "gpu",
-}
 # Tonight before the season, and the later stages of a night first: what is begun is finished.
 NIGHT_PRIORITY, SEASON_PRIORITY = 200, 100
 # Only the schedule of noons counts; nights before the first run are for backfills.
@@ -68,7 +61,7 @@ def with_patience(settings: Orchestration) -> dict[str, Any]:
 def stages_of_night(loaded: LoadedLens) -> list[str]:
     """The stages that a night can do on its own: not beyond the plate solution, where stars depend on all frames."""
     if loaded.lens.stars.strategy == "ROI_disk":
-        return [IMPORT, SOLVE, STARS, STAMPS, PSF, PHOTOMETRY]
+        return list(NIGHT_STAGES)
     return [IMPORT, SOLVE]
 
 
@@ -186,7 +179,7 @@ class LensDags:
                 doc_md=TASK_DOCS["wait_for_nights"].markdown(),
                 **self._task(SEASON_PRIORITY),
             )
-            for number, stage in enumerate(STAGE_NAMES[3:]):
+            for number, stage in enumerate(SEASON_STAGES):
                 task = self._stage(stage, SEASON_PRIORITY + 1 + number)
                 last >> task
                 last = task
@@ -210,6 +203,8 @@ class LensDags:
             kwargs["queue"] = settings.gpu_queue
             if settings.gpu_executor is not None:
                 kwargs["executor"] = settings.gpu_executor
+            if settings.gpu_pod_template is not None:
+                kwargs["executor_config"] = {"pod_template_file": str(settings.gpu_pod_template)}
         if chunks is not None and stage in (IMPORT, SOLVE, STAMPS):
             label = "{{ task.raw_ids | length }} frames"
             return StageOperator.partial(map_index_template=label, **kwargs).expand(raw_ids=chunks)

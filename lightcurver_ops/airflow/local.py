@@ -184,7 +184,16 @@ class LocalAirflow:
 
     def stop(self, timeout: float = 30.0) -> None:
         """End all components and what they started."""
+        self._end(self.running(), timeout)
+        (self.home / "processes.json").unlink(missing_ok=True)
+
+    def end(self, component: str, timeout: float = 30.0) -> None:
+        """End a component, if it runs, and what it started."""
         running = self.running()
+        self._end({name: pid for name, pid in running.items() if name == component}, timeout)
+        self._remember({name: pid for name, pid in running.items() if name != component})
+
+    def _end(self, running: dict[str, int], timeout: float) -> None:
         for pid in running.values():
             _signal_group(pid, signal.SIGINT)
         deadline = time.monotonic() + timeout
@@ -195,23 +204,23 @@ class LocalAirflow:
         for pid in running.values():
             _signal_group(pid, signal.SIGKILL)
             self._reap(pid)
-        (self.home / "processes.json").unlink(missing_ok=True)
 
     def password(self, user: str = "admin") -> str:
         """Of a user of the web pages; Airflow makes it at its first start."""
         path = self.home / "simple_auth_manager_passwords.json.generated"
         return json.loads(path.read_text().strip().splitlines()[0])[user]
 
+    def token(self, user: str = "admin") -> str:
+        """What a login gives: for the header of the REST API, or the cookie of the web pages."""
+        login = {"username": user, "password": self.password(user)}
+        answer = httpx.post(f"{self.url}/auth/token", json=login, timeout=60)
+        answer.raise_for_status()
+        return answer.json()["access_token"]
+
     def api(self, user: str = "admin") -> httpx.Client:
         """A client of the REST API, logged in."""
-        answer = httpx.post(
-            f"{self.url}/auth/token", json={"username": user, "password": self.password(user)}, timeout=30
-        )
-        answer.raise_for_status()
-        token = answer.json()["access_token"]
-        return httpx.Client(
-            base_url=f"{self.url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=60
-        )
+        headers = {"Authorization": f"Bearer {self.token(user)}"}
+        return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60)
 
     def _remember(self, processes: dict[str, int]) -> None:
         (self.home / "processes.json").write_text(json.dumps(processes))

@@ -22,6 +22,7 @@ from lightcurver_ops.airflow.connection import task_url
 from lightcurver_ops.airflow.docs import TASK_DOCS
 from lightcurver_ops.airflow.lens_dags import START, nightly_id, season_id, with_patience
 from lightcurver_ops.airflow.operators import WorkerOperator
+from lightcurver_ops.airflow.policy import reprocess_id
 from lightcurver_ops.airflow.triggers import RawFramesTrigger
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
@@ -107,7 +108,7 @@ class FindWaitingNightsOperator(ObservatoryOperator):
             if noticed is None or ti.get_dr_count(dag_id=dag_id, run_ids=[run_id]) > 0:
                 if not sweep or active:
                     continue
-                kind, run_id = "reprocess", f"reprocess__{night}__{_stamp()}"
+                kind, run_id = "reprocess", reprocess_id(night, datetime.now(UTC))
             if kind == "late" or active + len(starts) < most:
                 starts.append(_start(dag_id, run_id, night))
         return starts
@@ -135,10 +136,6 @@ def _start(dag_id: str, run_id: str, night: str | None) -> dict[str, Any]:
     return {"trigger_dag_id": dag_id, "trigger_run_id": run_id, "conf": conf}
 
 
-def _stamp() -> str:
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-
-
 class DecideOperator(ObservatoryOperator):
     """Enters the decisions of the trigger form; returns what starts the runs that follow from them."""
 
@@ -159,18 +156,16 @@ class DecideOperator(ObservatoryOperator):
         if "error" in answer:
             raise as_airflow(answer["error"])
         nights = answer["nights"]
-        stamp = _stamp()
+        now = datetime.now(UTC)
         self.log.info("%s: %d nights, from %s on", loaded.lens.name, len(nights), wanted["from_stage"])
-        starts = [
-            _start(nightly_id(loaded.lens.name), f"reprocess__{night}__{stamp}", night) for night in nights
-        ]
+        starts = [_start(nightly_id(loaded.lens.name), reprocess_id(night, now), night) for night in nights]
         if len(starts) > MOST_STARTS:
             raise StageRefused(
                 f"{len(starts)} nights are more than one run can start ({MOST_STARTS}): the decisions are entered; "
                 "trigger again for ranges of nights (first_night, last_night), without making again what was done"
             )
         # Where no night changes anything that it hands on, nobody else would start the season.
-        return [*starts, _start(season_id(loaded.lens.name), f"reprocess__{stamp}", None)]
+        return [*starts, _start(season_id(loaded.lens.name), reprocess_id(None, now), None)]
 
 
 class MorningSummaryOperator(ObservatoryOperator):

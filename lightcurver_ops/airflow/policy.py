@@ -1,5 +1,6 @@
 """Backfills and reprocessing stand back behind the night: a cluster policy that Airflow finds by its entry point."""
 
+from datetime import datetime
 from typing import Any
 
 from airflow.policies import hookimpl
@@ -9,6 +10,11 @@ BACKFILL_POOL = "backfill"
 CPU_POOLS = {"frames", "plate_solving", "joint"}
 BACKGROUND = ("backfill__", "reprocess__", "archive__")
 STAND_BACK = 1000
+
+
+def reprocess_id(night: str | None, now: datetime) -> str:
+    """Id of a run that makes a night, or without one the season, again."""
+    return "__".join(("reprocess", *([night] if night else []), now.strftime("%Y%m%dT%H%M%S")))
 
 
 @hookimpl

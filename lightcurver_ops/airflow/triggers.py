@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 
 from lightcurver_ops.airflow.connection import task_url
 from lightcurver_ops.config import load_lens
+from lightcurver_ops.errors import TemporaryFailure
 from lightcurver_ops.operations.observatory import open_observatory
 from lightcurver_ops.operations.watching import ObservatoryWatch, RawWatch, roots_of
 
@@ -76,7 +77,12 @@ class NightFramesTrigger(BaseTrigger):
         end = datetime.fromisoformat(self.until).timestamp()
         while time.time() < end:
             for watch in watches:
-                if await _polled(watch):
+                try:
+                    arrived = await _polled(watch)
+                except TemporaryFailure as error:  # the night is long enough to look again
+                    log.warning("%s: %s", lens.name, error)
+                    continue
+                if arrived:
                     yield TriggerEvent({"arrived": True})
                     return
             await asyncio.sleep(min(settings.poll_seconds, max(0.1, end - time.time())))

@@ -57,6 +57,8 @@ class SolveRequest:
         plate_scale_interval: (low, high) in arcsec/pixel; None where unknown (only already solved frames).
         header: the frame's header, where the strategy reads a WCS from it.
         catalogue: stars of the field; needed to solve against them, else only used to verify and refine.
+        sip_order: order of the distortion polynomial to fit where the solution has none; below 2: none.
+        allow_unverified: a solution that too few catalogue stars can verify counts, one that they contradict does not.
     """
 
     name: str
@@ -70,6 +72,8 @@ class SolveRequest:
     plate_scale_interval: tuple[float, float] | None = None
     header: fits.Header | None = None
     catalogue: Catalogue | None = None
+    sip_order: int = 0
+    allow_unverified: bool = False
 
     def __post_init__(self) -> None:
         x, y, flux = (np.asarray(a, dtype=np.float64).ravel() for a in (self.x, self.y, self.flux))
@@ -97,7 +101,9 @@ class Solution:
         header: the cards of the WCS, to be written into the frame's header (old WCS cards removed first).
         method: which solver found it.
         n_matched: sources of the frame paired with catalogue stars; 0 where there was no catalogue.
-        rms_arcsec: two-dimensional rms distance of these pairs; NaN where there was no catalogue.
+        rms_arcsec, rms_pixels: two-dimensional rms distance of these pairs; NaN where there was no catalogue.
+        n_catalogue: catalogue stars on the frame.
+        log10_chance: log10 of the probability that so many pairs are chance; 0: nothing was verified.
         log: what was tried, for the ledger.
     """
 
@@ -105,6 +111,9 @@ class Solution:
     method: str
     n_matched: int = 0
     rms_arcsec: float = float("nan")
+    rms_pixels: float = float("nan")
+    n_catalogue: int = 0
+    log10_chance: float = 0.0
     log: str = ""
     wcs: WCS = field(init=False, repr=False, compare=False)
 

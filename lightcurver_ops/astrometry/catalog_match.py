@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from itertools import islice, zip_longest
 
 import numpy as np
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from lightcurver_ops.astrometry.acceptance import accept
 from lightcurver_ops.astrometry.base import Catalogue, Solution, SolveRequest
 from lightcurver_ops.astrometry.refinement import FittedModel, refine, similarity_matrix
 from lightcurver_ops.astrometry.tangent import TanModel, from_plane, separation, to_plane
@@ -47,11 +49,15 @@ class CatalogMatchSolver:
             of hypotheses tried, is below ten to this.
         max_tiles: the search around the hint ends after this many positions, each of about half a frame; this keeps
             a frame that cannot be solved below about 20 s.
+        quick: only the brightest sources and the nine positions nearest to the hint, a tenth of a second or so.
     """
 
     tolerance_px: float = 3.0
     log10_false_alarm: float = -6.0
     max_tiles: int = 300
+    quick: bool = False
+
+    method = "alternate_gaia_solve"
 
     def solve(self, request: SolveRequest) -> Solution:
         """Solve one frame; needs request.catalogue and request.plate_scale_interval. Raises BadFrame."""
@@ -67,13 +73,7 @@ class CatalogMatchSolver:
             request.scale_interval,
             self,
         )
-        return Solution(
-            header=fitted.model.to_header(),
-            method="alternate_gaia_solve",
-            n_matched=fitted.n_matched,
-            rms_arcsec=fitted.rms_pixels * fitted.model.scale,
-            log=tried,
-        )
+        return accept(request, WCS(fitted.model.to_header()), self.method, tried)
 
 
 def match_catalogue(
@@ -119,10 +119,10 @@ def match_catalogue(
     centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2]) if crpix is None else crpix
     trials, best = 0, None
     parts = _scale_parts(low, high)
-    for ranks, part, tile in _searches(around, hint, radius_deg, parts, shape, options.max_tiles):
+    for ranks, part, tile in _searches(around, hint, radius_deg, parts, shape, options):
         hypotheses, stars = _hypotheses(sources, ranks, shape, tile, part, options.tolerance_px)
         trials += len(hypotheses)
-        for start in _best_models(hypotheses, sources, stars, tile, centre, options.tolerance_px):
+        for start in best_models(hypotheses, sources, stars, tile[:2], centre, options.tolerance_px):
             fitted = refine(start, sources, shape, around, options.tolerance_px + 1.0)
             if fitted is None or not low * 0.995 < fitted.model.scale < high * 1.005:
                 continue
@@ -132,9 +132,10 @@ def match_catalogue(
                 tried = f"{where}; {trials} hypotheses; {_describe(fitted)}"
                 log.debug("%s: solved against the catalogue: %s", name, tried)
                 return fitted, tried
-    covered = STEP * np.hypot(*shape) * low / 3600.0 * np.sqrt(options.max_tiles / len(parts) / np.pi)
+    max_tiles = 9 if options.quick else options.max_tiles
+    covered = STEP * np.hypot(*shape) * low / 3600.0 * np.sqrt(max_tiles / len(parts) / np.pi)
     if covered < radius_deg:
-        where += f"; only the {options.max_tiles} positions nearest to the hint were searched"
+        where += f"; only the {max_tiles} positions nearest to the hint were searched"
     closest = "no hypothesis survived" if best is None else f"the best one, {_describe(best)}, can be chance"
     raise BadFrame(
         f"{name}: no match between the sources and the catalogue ({where}; {trials} hypotheses; {closest}). "
@@ -179,10 +180,11 @@ def _searches(
     radius_deg: float,
     parts: list[tuple[float, float]],
     shape: tuple[int, int],
-    max_tiles: int,
+    options: CatalogMatchSolver,
 ) -> Iterator[tuple[tuple[int, int], tuple[float, float], Tile]]:
     """What to try in turn: ranks of the sources, part of the scale interval, position and its stars."""
-    for ranks, share in SEARCHES:
+    max_tiles = 9 if options.quick else options.max_tiles
+    for ranks, share in SEARCHES[:1] if options.quick else SEARCHES:
         limit = max(9, int(max_tiles * share / len(parts)))
         diagonals_deg = [float(np.hypot(*shape)) * part[1] / 3600.0 for part in parts]
         rings = [islice(tiles(stars, hint, radius_deg, d, MIN_SOURCES), limit) for d in diagonals_deg]
@@ -214,15 +216,22 @@ def _hypotheses(
     return similarities(chosen, source_triangles, bright, star_triangles, scales, 0.5 * tolerance_px), stars
 
 
-def _best_models(
+def best_models(
     hypotheses: Similarities,
     sources: FloatArray,
     stars: FloatArray,
-    tile: Tile,
+    plane: tuple[float, float],
     crpix: FloatArray,
     tolerance_px: float,
 ) -> Iterator[TanModel]:
-    """The hypotheses that lay most bright sources on stars, as plate models; near-copies of a better one left out."""
+    """The hypotheses that lay most bright sources on stars, as plate models; near-copies of a better one left out.
+
+    Args:
+        hypotheses: similarities from pixels to arcsec on the plane that touches the sky at `plane` (ra, dec).
+        sources: (N, 2) pixels, brightest first. stars: (M, 2) arcsec on the plane.
+        crpix: (2,) reference pixel of the models, 0-based.
+        tolerance_px: between a source and its star.
+    """
     if not len(hypotheses):
         return
     bright = sources[:30]
@@ -242,5 +251,5 @@ def _best_models(
         if any(abs(place - p) < reach[k] for p in shown):
             continue
         shown.append(place)
-        crval = np.array(from_plane(place.real / 3600.0, place.imag / 3600.0, tile[0], tile[1]))
+        crval = np.array(from_plane(place.real / 3600.0, place.imag / 3600.0, *plane))
         yield TanModel(crpix, crval, similarity_matrix(a, mirrored) / 3600.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +47,40 @@ def airmass(altitude: ArrayLike) -> FloatArray:
     return 1.0 / np.sin(np.radians(up + 244.0 / (165.0 + 47.0 * up**1.1)))
 
 
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Process-wide settings of astropy, put back when done: only the tables that came with it."""
+    offline = iers.conf.set_temp("auto_download", False)
+    old_tables = iers.conf.set_temp("auto_max_age", None)
+    degraded = iers.conf.set_temp("iers_degraded_accuracy", "ignore")
+    with offline, old_tables, degraded, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*dubious year.*")
+        warnings.filterwarnings("ignore", message=".*polar motions.*")
+        yield
+
+
+def heliocentric_mjd(
+    ra: float, dec: float, mjd: ArrayLike, site: tuple[float, float, float] | None = None
+) -> FloatArray:
+    """Times as seen from the Sun's centre: mjd (UTC) and the light travel time along the line of sight.
+
+    Args:
+        ra, dec: ICRS degrees of the target.
+        mjd: MJD (UTC) at the telescope, any shape.
+        site: latitude, longitude (degrees, North and East positive), elevation (metres); None: the Earth's centre,
+            less than 22 ms off.
+    """
+    with _offline():
+        if site is None:
+            place = EarthLocation.from_geocentric(0.0, 0.0, 0.0, unit=u.m)
+        else:
+            place = EarthLocation(lat=site[0] * u.deg, lon=site[1] * u.deg, height=site[2] * u.m)
+        time = Time(np.asarray(mjd, dtype=np.float64), format="mjd", scale="utc", location=place)
+        target = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs")
+        delay = time.light_travel_time(target, kind="heliocentric", ephemeris="builtin")
+        return np.asarray((time + delay).mjd)
+
+
 def ephemerides(
     ra: float, dec: float, mjd_mid: ArrayLike, latitude: float, longitude: float, elevation: float
 ) -> Ephemerides:
@@ -58,13 +94,7 @@ def ephemerides(
         mjd_mid: MJD (UTC), any shape.
         latitude, longitude: degrees, North and East positive. elevation: metres.
     """
-    # Process-wide settings of astropy: put back when done.
-    offline = iers.conf.set_temp("auto_download", False)
-    old_tables = iers.conf.set_temp("auto_max_age", None)
-    degraded = iers.conf.set_temp("iers_degraded_accuracy", "ignore")
-    with offline, old_tables, degraded, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*dubious year.*")
-        warnings.filterwarnings("ignore", message=".*polar motions.*")
+    with _offline():
         site = EarthLocation(lat=latitude * u.deg, lon=longitude * u.deg, height=elevation * u.m)
         time = Time(np.asarray(mjd_mid, dtype=np.float64), format="mjd", scale="utc")
         horizon = AltAz(obstime=time, location=site)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from astropy.wcs import WCS
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from shapely import Point, Polygon
 
-from lightcurver_ops.astrometry.tangent import to_plane
+from lightcurver_ops.astrometry.tangent import separation, to_plane
 
 FloatArray = NDArray[np.float64]
 
@@ -86,3 +86,30 @@ def roi_in_footprint(polygon: FloatArray, roi_ra: float, roi_dec: float) -> bool
     """Whether a direction lies inside a footprint, (N, 2) ra, dec in degrees. Right across RA 0 and at the poles."""
     plane = np.column_stack(to_plane(polygon[:, 0], polygon[:, 1], roi_ra, roi_dec))
     return bool(np.isfinite(plane).all() and Polygon(plane).contains(Point(0.0, 0.0)))
+
+
+def sky_to_pixel(wcs: WCS, ra: ArrayLike, dec: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """0-based pixels of directions, distortion included; NaN where the WCS does not reach.
+
+    A distortion polynomial has an inverse around the frame only: far outside it astropy's iteration raises an error,
+    or ends somewhere that is not the direction asked for. Such directions get NaN.
+
+    Args:
+        ra, dec: (N,) ICRS degrees.
+    """
+    ra, dec = (
+        np.atleast_1d(np.asarray(ra, dtype=np.float64)),
+        np.atleast_1d(np.asarray(dec, dtype=np.float64)),
+    )
+    if not len(ra):
+        return np.empty(0), np.empty(0)
+    if not wcs.has_distortion:
+        x, y = wcs.wcs_world2pix(ra, dec, 0)
+        return np.asarray(x), np.asarray(y)
+    with np.errstate(all="ignore"):
+        x, y = wcs.all_world2pix(ra, dec, 0, quiet=True, tolerance=1e-6, detect_divergence=True)
+        back_ra, back_dec = wcs.all_pix2world(x, y, 0)
+        # A hundredth of a pixel of the plain matrix: far above the iteration's tolerance, far below another branch.
+        allowed = 0.01 * np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
+        reached = separation(back_ra, back_dec, ra, dec) < allowed
+    return np.where(reached, x, np.nan), np.where(reached, y, np.nan)

@@ -4,30 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
+from scipy.spatial import cKDTree
 
 from lightcurver_ops.astrometry.base import Catalogue
+from lightcurver_ops.astrometry.tangent import unit_vectors
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 
 log = logging.getLogger(__name__)
 
 PROGRAM = "build-astrometry-index"
 DEBIAN_PACKAGE = "astrometry.net"
-# Of the program: scale number P holds quads of 2 * sqrt(2)**P arcmin and up to sqrt(2) more, on healpixels of Nside
-# 1760 / sqrt(2)**P (about one healpixel per smallest quad).
+# Of the program: quads of 2 arcmin go with healpixels of Nside 1760, about one healpixel per smallest quad.
 SMALLEST_QUAD_ARCMIN, NSIDE = 2.0, 1760.0
 # Sizes of quads relative to the frame: solve-field itself tries quads above a tenth of the short side.
 SMALLEST_OF_SHORT_SIDE, LARGEST_OF_DIAGONAL = 0.15, 0.8
+# Each file holds quads of one size to twice that. A frame of a quarter of a file's smallest quad, squared, that would
+# show fewer stars than this cannot be solved, and the program takes longest to find that out.
+STARS_OF_SMALLEST_FRAME = 5
 MIN_STARS = 5
 STARS_PER_HEALPIXEL = 30
-RECIPE = 1  # part of the cache's key: raise it when the files would be made differently
+PASSES = 4  # quads per healpixel; the program's 16 takes ten times as long and solves no more frames
+RECIPE = 2  # part of the cache's key: raise it when the files would be made differently
 BUILD_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """What an index file says of itself.
+
+    Args:
+        path: the file.
+        quad_sizes: (smallest, largest) arcmin.
+        n_quads, n_stars: in it.
+    """
+
+    path: Path
+    quad_sizes: tuple[float, float]
+    n_quads: int
+    n_stars: int
 
 
 def find_program(name: str) -> str:
@@ -41,14 +67,86 @@ def find_program(name: str) -> str:
     return path
 
 
-def quad_scales(shape: tuple[int, int], plate_scale_interval: tuple[float, float]) -> range:
-    """The scale numbers P whose quads fit a frame of this (ny, nx) shape at any scale of the interval (arcsec/px)."""
+def quad_range(shape: tuple[int, int], plate_scale_interval: tuple[float, float]) -> tuple[float, float]:
+    """Sizes (smallest, largest) in arcmin of quads that help with frames of this (ny, nx) at any scale of the
+    interval (arcsec/px)."""
     low, high = plate_scale_interval
     smallest = SMALLEST_OF_SHORT_SIDE * min(shape) * low / 60.0
-    largest = LARGEST_OF_DIAGONAL * float(np.hypot(*shape)) * high / 60.0
-    first, last = (2 * np.log2(size / SMALLEST_QUAD_ARCMIN) for size in (smallest, largest))
-    # The coarsest pixelisation is Nside 1: quads of many degrees.
-    return range(int(np.floor(first)), min(int(np.floor(last)), 19) + 1)
+    # The coarsest pixelisation is Nside 1.
+    largest = min(LARGEST_OF_DIAGONAL * float(np.hypot(*shape)) * high / 60.0, SMALLEST_QUAD_ARCMIN * NSIDE)
+    return smallest, max(largest, 1.01 * smallest)
+
+
+def quad_sizes(
+    catalogue: Catalogue, shape: tuple[int, int], plate_scale_interval: tuple[float, float]
+) -> tuple[tuple[float, float], ...]:
+    """(smallest, largest) quad in arcmin of each file: a factor of two each, from the largest down to where frames
+    would be too small to show stars of this catalogue."""
+    smallest, size = quad_range(shape, plate_scale_interval)
+    density = _densest(catalogue)
+    floor = np.sqrt(STARS_OF_SMALLEST_FRAME / max(density, 1e-12)) / 4.0
+    sizes: list[tuple[float, float]] = []
+    while size > smallest and (not sizes or size > floor):
+        sizes.append((size / 2, size))
+        size /= 2
+    return tuple(reversed(sizes))
+
+
+def _densest(catalogue: Catalogue) -> float:
+    """Stars per square arcmin, in the densest tenth of the catalogue: it need not be even, nor fill a disk."""
+    if len(catalogue) < 2:
+        return 0.0
+    k = max(1, min(len(catalogue) - 1, 10))
+    xyz = unit_vectors(catalogue.ra, catalogue.dec)
+    some = xyz[:: max(1, len(xyz) // 500)]
+    chord = cKDTree(xyz).query(some, k + 1)[0][:, -1]
+    radius_arcmin = np.degrees(np.quantile(chord, 0.1)) * 60.0
+    return float(k / (np.pi * max(radius_arcmin, 1e-6) ** 2))
+
+
+def index_files_in(directory: Path) -> list[IndexFile]:
+    """The astrometry.net index files (*.fits) of a directory; other files are passed over.
+
+    Raises:
+        TemporaryFailure: the directory cannot be read.
+    """
+    try:
+        changed = Path(directory).stat().st_mtime_ns
+    except OSError as error:
+        raise TemporaryFailure(f"{directory}: cannot be read: {error}; try again") from error
+    return list(_index_files_in(Path(directory), changed))
+
+
+@lru_cache(maxsize=16)  # the same directory for every frame
+def _index_files_in(directory: Path, _changed: int) -> tuple[IndexFile, ...]:
+    found = []
+    for path in sorted(directory.glob("*.fits")):
+        try:
+            header = fits.getheader(path)
+            low, high = (float(np.degrees(header[card]) * 60.0) for card in ("SCALE_L", "SCALE_U"))
+            found.append(IndexFile(path, (low, high), int(header["NQUADS"]), int(header["NSTARS"])))
+        except (OSError, KeyError, ValueError, TypeError):
+            log.debug("%s is no astrometry.net index file", path)
+    return tuple(found)
+
+
+def suitable(
+    files: list[IndexFile], shape: tuple[int, int], plate_scale_interval: tuple[float, float]
+) -> list[IndexFile]:
+    """Those files whose quads have sizes that help with such frames."""
+    smallest, largest = quad_range(shape, plate_scale_interval)
+    return [f for f in files if f.quad_sizes[0] < largest and f.quad_sizes[1] > smallest]
+
+
+def index_path(
+    catalogue: Catalogue, directory: Path, shape: tuple[int, int], plate_scale_interval: tuple[float, float]
+) -> Path:
+    """Where `build_index` puts, or has put, the index files of these arguments."""
+    sizes = quad_sizes(catalogue, shape, plate_scale_interval)
+    digest = hashlib.sha256(repr((RECIPE, [[round(v, 6) for v in pair] for pair in sizes])).encode())
+    for column in (catalogue.ra, catalogue.dec, catalogue.mag):
+        digest.update(np.ascontiguousarray(column, dtype="<f8").tobytes())
+    return Path(directory) / f"index_{digest.hexdigest()[:16]}"
 
 
 def build_index(
@@ -70,14 +168,11 @@ def build_index(
         ConfigurationError: program missing, or the catalogue does not give a single quad.
         TemporaryFailure: the disk is full, or the program was killed.
     """
-    scales = quad_scales(shape, plate_scale_interval)
-    digest = hashlib.sha256(repr((RECIPE, scales)).encode())
-    for column in (catalogue.ra, catalogue.dec, catalogue.mag):
-        digest.update(np.ascontiguousarray(column, dtype="<f8").tobytes())
-    final = Path(directory) / f"index_{digest.hexdigest()[:16]}"
+    final = index_path(catalogue, directory, shape, plate_scale_interval)
     if final.is_dir():
         return final
     program = find_program(PROGRAM)
+    sizes = quad_sizes(catalogue, shape, plate_scale_interval)
     if len(catalogue) < MIN_STARS:
         raise ConfigurationError(
             f"cannot build index files from a catalogue of {len(catalogue)} stars, at least {MIN_STARS} are needed; "
@@ -88,7 +183,7 @@ def build_index(
         with tempfile.TemporaryDirectory(prefix=".index_", dir=directory) as scratch:
             complete = Path(scratch) / "complete"
             complete.mkdir()
-            made = _build_all(program, catalogue, Path(scratch), complete, scales)
+            made = _build_all(program, catalogue, Path(scratch), complete, sizes)
             try:
                 complete.rename(final)
             except OSError:
@@ -102,39 +197,46 @@ def build_index(
     return final
 
 
-def _build_all(program: str, catalogue: Catalogue, scratch: Path, complete: Path, scales: range) -> int:
+def _build_all(
+    program: str, catalogue: Catalogue, scratch: Path, complete: Path, sizes: tuple[tuple[float, float], ...]
+) -> int:
     stars = scratch / "stars.fits"
     # Unknown magnitudes sort last, but a NaN would not.
     mag = np.nan_to_num(catalogue.mag, nan=99.0)
     Table({"RA": catalogue.ra, "DEC": catalogue.dec, "MAG": mag}).write(stars, format="fits")
-    made, said = 0, ""
-    for scale in scales:
-        factor = 2.0 ** (scale / 2)
-        output = complete / f"index-{scale - scales.start:02d}.fits"
-        command = [program, "-i", str(stars), "-o", str(output), "-S", "MAG", "-A", "RA", "-D", "DEC"]
-        command += ["-N", str(max(1, round(NSIDE / factor)))]
-        command += ["-l", f"{SMALLEST_QUAD_ARCMIN * factor:.6f}"]
-        command += ["-u", f"{SMALLEST_QUAD_ARCMIN * factor * np.sqrt(2):.6f}"]
-        # -n: stars per healpixel, many, since they are also what a solution is verified and refined with.
-        command += ["-n", str(STARS_PER_HEALPIXEL)]
-        # -E: only healpixels that hold stars; -I: an identifier that tells the files apart in the solver's log.
-        command += ["-E", "-M", "-t", str(scratch), "-I", str(1000 + scale)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise TemporaryFailure(f"{PROGRAM} took longer than {BUILD_TIMEOUT_S:g} s; try again") from error
-        if done.returncode < 0:
-            raise TemporaryFailure(f"{PROGRAM} was killed by signal {-done.returncode}; try again")
-        if done.returncode == 0 and output.exists():
-            made += 1
-        else:  # a scale without quads is no failure, as long as another has some
-            output.unlink(missing_ok=True)
-            said = (done.stdout + done.stderr).strip().rsplit("\n", 1)[-1]
+
+    def build(number: int) -> str | None:
+        return _build_one(program, stars, complete / f"index-{number:02d}.fits", number, sizes[number])
+
+    # The programs wait for nobody: two at a time take half as long.
+    with ThreadPoolExecutor(min(len(sizes), os.cpu_count() or 1)) as threads:
+        said = list(threads.map(build, range(len(sizes))))
+    made = said.count(None)
     if not made:
         raise ConfigurationError(
-            f"{PROGRAM} made no index file from {len(catalogue)} stars at scales {scales.start} to {scales.stop - 1} "
-            f"(its last words: {said!r}); use a deeper catalogue, or check plate_scale_interval"
+            f"{PROGRAM} made no index file from {len(catalogue)} stars with quads of {sizes[0][0]:.2g} to "
+            f"{sizes[-1][1]:.2g} arcmin (its last words: {said[-1]!r}); use a deeper catalogue, or check "
+            "plate_scale_interval"
         )
     return made
+
+
+def _build_one(program: str, stars: Path, output: Path, number: int, quad: tuple[float, float]) -> str | None:
+    """Make one file; None, or what the program said where it made none."""
+    command = [program, "-i", str(stars), "-o", str(output), "-S", "MAG", "-A", "RA", "-D", "DEC"]
+    command += ["-N", str(max(1, round(NSIDE * SMALLEST_QUAD_ARCMIN / quad[0])))]
+    command += ["-l", f"{quad[0]:.6f}", "-u", f"{quad[1]:.6f}", "-p", str(PASSES)]
+    # -n: stars per healpixel, many, since they are also what the program verifies a solution with.
+    command += ["-n", str(STARS_PER_HEALPIXEL)]
+    # -E: only healpixels that hold stars; -I: an identifier that tells the files apart in the solver's log.
+    command += ["-E", "-M", "-t", str(stars.parent), "-I", str(1000 + number)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise TemporaryFailure(f"{PROGRAM} took longer than {BUILD_TIMEOUT_S:g} s; try again") from error
+    if done.returncode < 0:
+        raise TemporaryFailure(f"{PROGRAM} was killed by signal {-done.returncode}; try again")
+    if done.returncode == 0 and output.exists():
+        return None
+    output.unlink(missing_ok=True)  # a size without quads is no failure, as long as another has some
+    return (done.stdout + done.stderr).strip().rsplit("\n", 1)[-1]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from lightcurver_ops.astrometry.acceptance import clean_header
+from lightcurver_ops.astrometry.acceptance import accept, clean_header
 from lightcurver_ops.astrometry.base import Catalogue, Solution, SolveRequest
 from lightcurver_ops.astrometry.catalog_match import CatalogMatchSolver, match_catalogue
 from lightcurver_ops.astrometry.geometry import frame_centre, plate_scale
-from lightcurver_ops.astrometry.verification import verify
+from lightcurver_ops.astrometry.linear_part import header_of, is_tan, undistorted
 from lightcurver_ops.errors import ConfigurationError
 
 
@@ -46,9 +46,9 @@ class ReferenceWcsSolver:
     def solve(self, request: SolveRequest) -> Solution:
         """Solve one frame. Raises BadFrame, and ConfigurationError where the reference itself cannot serve."""
         wcs = WCS(self.reference_header)
-        if not wcs.has_celestial or wcs.cpdis1 is not None or wcs.det2im1 is not None:
+        if not wcs.has_celestial or not is_tan(wcs):
             raise ConfigurationError(
-                "adapt_wcs_from_reference: the reference frame has no celestial WCS, or one with distortion tables; "
+                "adapt_wcs_from_reference: the reference frame has no celestial WCS, or one other than TAN or TAN-SIP; "
                 "name a frame that is plate solved"
             )
         flux = np.asarray(self.flux, dtype=np.float64)
@@ -60,33 +60,30 @@ class ReferenceWcsSolver:
         sources = np.column_stack([request.x, request.y])
         if wcs.sip is not None and len(sources):
             # Positions a camera without distortion would have measured: on them the plate model is linear.
-            sources = np.column_stack(_undistorted(wcs, request.x, request.y))
+            sources = np.column_stack(undistorted(wcs, request.x, request.y))
+        centre = frame_centre(wcs, self.reference_shape)
+        interval = scale * (1 - self.scale_tolerance), scale * (1 + self.scale_tolerance)
         fitted, tried = match_catalogue(
             request.name,
             sources,
             request.shape,
             stars,
-            frame_centre(wcs, self.reference_shape),
+            centre,
             request.radius_deg,
-            (scale * (1 - self.scale_tolerance), scale * (1 + self.scale_tolerance)),
+            interval,
             self.options,
             crpix,
         )
-        header = fitted.model.to_header()
-        n_matched, rms_arcsec = fitted.n_matched, fitted.rms_pixels * fitted.model.scale
-        if wcs.sip is not None:
-            new = wcs.deepcopy()
-            new.wcs.crval = fitted.model.crval
-            new.wcs.cd = fitted.model.cd
-            header = clean_header(new)
+        found = WCS(header_of(fitted.model, wcs.sip))
         if request.catalogue is not None:
-            check = verify(WCS(header), request.shape, request.x, request.y, request.catalogue)
-            n_matched, rms_arcsec = check.n_matched, check.rms_arcsec
-        return Solution(header, self.method, n_matched, rms_arcsec, tried)
-
-
-def _undistorted(wcs: WCS, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-    """Pixels after the SIP polynomial: plane coordinates divided by the linear matrix, plus CRPIX, 0-based."""
-    # With origin 0 astropy's answer is a pixel off: it subtracts CRPIX, which counts from 1, from 0-based pixels.
-    u, v = wcs.sip_pix2foc(x + 1.0, y + 1.0, 1)
-    return u + wcs.wcs.crpix[0] - 1.0, v + wcs.wcs.crpix[1] - 1.0
+            moved = replace(request, hint_ra=centre[0], hint_dec=centre[1], plate_scale_interval=interval)
+            return accept(moved, found, self.method, tried)
+        return Solution(
+            clean_header(found),
+            self.method,
+            fitted.n_matched,
+            fitted.rms_pixels * fitted.model.scale,
+            fitted.rms_pixels,
+            log10_chance=fitted.log10_chance,
+            log=tried,
+        )

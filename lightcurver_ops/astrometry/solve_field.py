@@ -18,7 +18,13 @@ from astropy.wcs import WCS
 
 from lightcurver_ops.astrometry.acceptance import accept
 from lightcurver_ops.astrometry.base import Catalogue, Solution, SolveRequest
-from lightcurver_ops.astrometry.index_files import find_program
+from lightcurver_ops.astrometry.index_files import (
+    IndexFile,
+    find_program,
+    index_files_in,
+    quad_range,
+    suitable,
+)
 from lightcurver_ops.errors import BadFrame, ConfigurationError, TemporaryFailure
 
 log = logging.getLogger(__name__)
@@ -53,14 +59,10 @@ class SolveFieldSolver:
         """Solve one frame. Raises BadFrame, ConfigurationError (program or index files missing), TemporaryFailure."""
         program = find_program(PROGRAM)
         low, high = request.scale_interval
-        if self.index_directory is not None and not any(Path(self.index_directory).glob("*.fits")):
-            raise ConfigurationError(
-                f"no astrometry.net index files (*.fits) in {self.index_directory}; build them from a catalogue, "
-                "or install a Debian package astrometry-data-*"
-            )
+        files = self._index_files(request)
         try:
             with tempfile.TemporaryDirectory(prefix="solve_field_") as scratch:
-                said = self._run(program, request, Path(scratch))
+                said = self._run(program, request, Path(scratch), files)
                 found = Path(scratch) / "frame.wcs"
                 if not found.exists():
                     raise BadFrame(
@@ -80,11 +82,26 @@ class SolveFieldSolver:
         )
         return accept(request, wcs, self.method, _summary(said), used)
 
-    def _run(self, program: str, request: SolveRequest, scratch: Path) -> str:
+    def _index_files(self, request: SolveRequest) -> list[IndexFile]:
+        """The files of the directory that suit the request; empty where there is no directory: then the system's."""
+        if self.index_directory is None:
+            return []
+        found = index_files_in(self.index_directory)
+        files = suitable(found, request.shape, request.scale_interval)
+        if not files:
+            low, high = quad_range(request.shape, request.scale_interval)
+            raise ConfigurationError(
+                f"{self.index_directory} has {len(found)} astrometry.net index files (*.fits), none of which has quads "
+                f"of {low:.2g} to {high:.2g} arcmin, as these frames need; build them from the catalogue "
+                "(plate_solving.index_dir: null), or install a Debian package astrometry-data-*"
+            )
+        return files
+
+    def _run(self, program: str, request: SolveRequest, scratch: Path, files: list[IndexFile]) -> str:
         """The program's output. It may leave frame.wcs and frame.rdls in the scratch directory."""
         sources = {"X": request.x + 1.0, "Y": request.y + 1.0, "FLUX": request.flux}
         Table({k: v[:MAX_SOURCES] for k, v in sources.items()}).write(scratch / "frame.xyls", format="fits")
-        command = [program, *self._arguments(request, scratch)]
+        command = [program, *self._arguments(request, scratch, files)]
         output = scratch / "output.txt"
         environment = {**os.environ, "LC_ALL": "C", "TMPDIR": str(scratch)}
         with output.open("wb") as stream:
@@ -117,7 +134,7 @@ class SolveFieldSolver:
             raise BadFrame(f"{request.name}: {PROGRAM} failed with exit status {code}: {_summary(said)}")
         return said
 
-    def _arguments(self, request: SolveRequest, scratch: Path) -> list[str]:
+    def _arguments(self, request: SolveRequest, scratch: Path, files: list[IndexFile]) -> list[str]:
         low, high = request.scale_interval
         options: dict[str, object] = {
             "--dir": scratch, "--temp-dir": scratch, "--wcs": scratch / "frame.wcs", "--rdls": scratch / "frame.rdls",
@@ -132,12 +149,10 @@ class SolveFieldSolver:
             "--uniformize": 0,
             **dict.fromkeys(("--new-fits", "--corr", "--match", "--index-xyls", "--solved"), "none"),
         }  # fmt: skip
-        if self.index_directory is not None:
+        if files:
             configuration = scratch / "backend.cfg"
-            where = Path(self.index_directory).resolve()
-            configuration.write_text(
-                f"cpulimit {max(1, round(self.cpu_limit_s))}\nadd_path {where}\nautoindex\n"
-            )
+            names = "".join(f"index {file.path.resolve()}\n" for file in files)
+            configuration.write_text(f"cpulimit {max(1, round(self.cpu_limit_s))}\n{names}")
             options["--config"] = configuration
         flags = ["--overwrite", "--no-plots", "--crpix-center", "--no-remove-lines"]
         return [
@@ -160,4 +175,6 @@ def _summary(said: str) -> str:
     """The lines of the program's output that matter, on one line."""
     words = ("log-odds", "solved with", "error", "failed", "killed", "cpu", "time limit", "did not solve")
     lines = [line.strip() for line in said.splitlines() if any(w in line.lower() for w in words)]
+    # At every depth, and for every index file, it says anew that nothing was found yet.
+    lines = [line for line in dict.fromkeys(lines) if not line.startswith("Field ") or "solved with" in line]
     return "; ".join(lines[-4:])[:600] or "the program said nothing"

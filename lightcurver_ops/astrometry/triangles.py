@@ -7,6 +7,7 @@ A triangle is described by the ratios of its sides, which rotation, scale, shift
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -59,10 +60,15 @@ class Similarities:
         return self.a[:, None] * np.where(self.mirrored[:, None], w.conj(), w) + self.b[:, None]
 
 
+@lru_cache(maxsize=8)  # the same few numbers of points, for every position that is tried
+def _triples(n: int) -> NDArray[np.int64]:
+    return np.array(list(combinations(range(n), 3)), dtype=np.int64).reshape(-1, 3)
+
+
 def triangles(points: FloatArray, shortest: float, longest: float) -> Triangles:
     """All triangles of (N, 2) points with a longest side up to `longest`, and no side below `shortest`; flat ones
     (the shortest side below a tenth of the longest) are left out."""
-    index = np.array(list(combinations(range(len(points)), 3)), dtype=np.int64).reshape(-1, 3)
+    index = _triples(len(points))
     corners = points[index]
     sides = np.linalg.norm(np.roll(corners, -1, axis=1) - np.roll(corners, -2, axis=1), axis=2)
     order = np.argsort(sides, axis=1)

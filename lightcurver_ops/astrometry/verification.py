@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import binom
 
 from lightcurver_ops.astrometry.base import Catalogue
-from lightcurver_ops.astrometry.geometry import frame_centre, plate_scale
+from lightcurver_ops.astrometry.geometry import frame_centre, plate_scale, sky_to_pixel
 from lightcurver_ops.astrometry.tangent import to_plane
 
 FloatArray = NDArray[np.float64]
@@ -28,6 +28,7 @@ class Verification:
             (at least 0.7 px).
         rms_arcsec, rms_pixels: two-dimensional rms distance of the pairs (NaN without any).
         n_sources, n_catalogue: sources compared, and catalogue stars within the circle around the frame.
+        n_inside: of these, the stars inside the frame.
         log10_chance: log10 of the probability that so many pairs arise where the two lists have nothing in common.
     """
 
@@ -36,6 +37,7 @@ class Verification:
     rms_pixels: float
     n_sources: int
     n_catalogue: int
+    n_inside: int
     log10_chance: float
 
 
@@ -112,7 +114,11 @@ def verify(
     sources = np.column_stack(to_plane(source_ra, source_dec, ra0, dec0)) * 3600.0 / scale
     stars = np.column_stack(to_plane(catalogue.ra, catalogue.dec, ra0, dec0)) * 3600.0 / scale
     sources = sources[np.isfinite(sources).all(axis=1)]
-    stars = stars[np.hypot(*stars.T) < 0.55 * np.hypot(*shape)][: 2 * MAX_STARS]
+    near = np.flatnonzero(np.hypot(*stars.T) < 0.55 * np.hypot(*shape))[: 2 * MAX_STARS]
+    stars = stars[near]
+    star_x, star_y = sky_to_pixel(wcs, catalogue.ra[near], catalogue.dec[near])
+    ny, nx = shape
+    inside = (star_x > -0.5) & (star_x < nx - 0.5) & (star_y > -0.5) & (star_y < ny - 0.5)
     i, j = mutual_matches(sources, stars, tolerance_px)
     if len(i):
         tolerance_px = clip_radius(np.hypot(*(sources[i] - stars[j]).T), tolerance_px)
@@ -124,5 +130,6 @@ def verify(
         rms_pixels=rms,
         n_sources=len(sources),
         n_catalogue=len(stars),
+        n_inside=int(np.count_nonzero(inside)),
         log10_chance=log10_chance(sources, stars, tolerance_px, len(i), free=0) if len(i) else 0.0,
     )

@@ -6,18 +6,28 @@ from typing import Any
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping.ledger import upsert
-from lightcurver_ops.bookkeeping.tables import footprints, frames
+from lightcurver_ops.bookkeeping.tables import footprints, frames, lenses
 
 USER = "user"
 
 
+_number = frames.c.id - lenses.c.id_offset
+
+
+def _numbered(lens: str) -> sa.Select:
+    query = sa.select(frames, _number.label("number")).join(lenses, lenses.c.name == frames.c.lens)
+    return query.where(frames.c.lens == lens)
+
+
 def all_frames(connection: sa.Connection, lens: str) -> list[sa.Row]:
-    """Every frame of a lens, by time."""
-    return list(
-        connection.execute(
-            sa.select(frames).where(frames.c.lens == lens).order_by(frames.c.mjd, frames.c.image_relpath)
-        )
-    )
+    """Every frame of a lens, by time, with its `number`, by which files and users call it: it survives a copy into
+    another database, where the id may be taken."""
+    return list(connection.execute(_numbered(lens).order_by(frames.c.mjd, frames.c.image_relpath)))
+
+
+def frame_numbered(connection: sa.Connection, lens: str, number: int) -> sa.Row | None:
+    """The frame that users know by a number, as `all_frames` has it."""
+    return connection.execute(_numbered(lens).where(_number == number)).first()
 
 
 def any_frame(connection: sa.Connection, lens: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,7 @@ def upsert(
     keys: list[str] | None = None,
     *,
     where_other: tuple[str, ...] = (),
+    computed: Mapping[str, Callable[[Any], sa.ColumnElement]] | None = None,
 ) -> None:
     """Insert rows, or replace the columns given of those that exist with the same key.
 
@@ -46,13 +48,15 @@ def upsert(
         rows: all with the same columns.
         keys: columns that identify a row; default: the primary key.
         where_other: replace a row only where one of these columns has another value.
+        computed: column: its value in a row that exists, from the new row.
     """
     if not rows:
         return
     module = postgresql if connection.dialect.name == "postgresql" else sqlite
     keys = keys or [column.name for column in table.primary_key.columns]
     statement = module.insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    changed: dict[str, Any] = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    changed |= {name: value(statement.excluded) for name, value in (computed or {}).items()}
     if changed:
         others = [table.c[name] != statement.excluded[name] for name in where_other]
         statement = statement.on_conflict_do_update(
@@ -60,7 +64,8 @@ def upsert(
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
-    connection.execute(statement, rows)
+    # In one order, whoever writes: of two writers of the same rows neither then holds what the other waits for.
+    connection.execute(statement, sorted(rows, key=lambda row: tuple(row[key] for key in keys)))
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Product:
     error_class: str | None
     attempts: int
     made_at: datetime | None
+    code_version: str
+    run_id: int | None
 
 
 def products_of(connection: sa.Connection, lens: str, stage: str) -> dict[str, Product]:
@@ -81,7 +88,15 @@ def products_of(connection: sa.Connection, lens: str, stage: str) -> dict[str, P
     query = sa.select(products).where(products.c.lens == lens, products.c.stage == stage)
     return {
         row.unit: Product(
-            row.unit, row.status, row.inputs_hash, row.reason, row.error_class, row.attempts, row.made_at
+            row.unit,
+            row.status,
+            row.inputs_hash,
+            row.reason,
+            row.error_class,
+            row.attempts,
+            row.made_at,
+            row.code_version,
+            row.run_id,
         )
         for row in connection.execute(query)
     }
@@ -107,12 +122,6 @@ def record(
     error: BaseException | None = None,
 ) -> None:
     """Write the state of a unit; another try with the same inputs counts up, changed inputs start anew."""
-    previous = connection.execute(
-        sa.select(products.c.inputs_hash, products.c.attempts).where(
-            products.c.lens == lens, products.c.stage == stage, products.c.unit == unit
-        )
-    ).first()
-    attempts = previous.attempts + 1 if previous and previous.inputs_hash == inputs_hash else 1
     row = {
         "lens": lens,
         "stage": stage,
@@ -120,11 +129,15 @@ def record(
         "status": status,
         "reason": str(error) if error else None,
         "error_class": type(error).__name__ if error else None,
-        "attempts": attempts,
+        "attempts": 1,
         "run_id": run_id,
         **provenance(inputs_hash),
     }
-    upsert(connection, products, [row])
+
+    def attempts(new: Any) -> sa.ColumnElement:
+        return sa.case((products.c.inputs_hash == new.inputs_hash, products.c.attempts + 1), else_=1)
+
+    upsert(connection, products, [row], computed={"attempts": attempts})
 
 
 def forget(connection: sa.Connection, lens: str, stages: list[str], units: set[str] | None = None) -> None:

@@ -1,5 +1,12 @@
 """Queries about PSFs, star fluxes, coefficients, zero points and published light curves."""
 
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +32,7 @@ def per_frame(connection: sa.Connection, table: sa.Table, lens: str, selection: 
         sa.select(table)
         .join(frames, frames.c.id == table.c.frame_id)
         .where(frames.c.lens == lens, table.c.combined_footprint_hash == selection)
+        .order_by(table.c.frame_id)
     )
     return {row.frame_id: row for row in connection.execute(query)}
 
@@ -40,6 +48,7 @@ def fluxes_of(connection: sa.Connection, lens: str, selection: str) -> list[sa.R
         sa.select(star_flux_in_frame)
         .join(frames, frames.c.id == star_flux_in_frame.c.frame_id)
         .where(frames.c.lens == lens, star_flux_in_frame.c.combined_footprint_hash == selection)
+        .order_by(star_flux_in_frame.c.frame_id, star_flux_in_frame.c.star_gaia_id)
     )
     return list(connection.execute(query))
 
@@ -58,7 +67,55 @@ def star_normalizations_of(connection: sa.Connection, lens: str, selection: str)
     """Scale, scatter and weight of each star in the normalization."""
     table = star_normalization
     query = sa.select(table).where(table.c.lens == lens, table.c.combined_footprint_hash == selection)
-    return list(connection.execute(query))
+    return list(connection.execute(query.order_by(table.c.filter, table.c.star_gaia_id)))
+
+
+@dataclass(frozen=True)
+class StarScatter:
+    """How a star scatters around the coefficients, relative to its flux.
+
+    Attributes:
+        measured: 1.48 MAD of flux / coefficient, over their median.
+        expected: what the uncertainties of the fluxes predict: the median of sigma / coefficient, over the same.
+    """
+
+    measured: float
+    expected: float
+
+
+def star_scatters_of(
+    connection: sa.Connection, lens: str, selection: str, filter_name: str
+) -> dict[str, StarScatter]:
+    """gaia id: scatter, of all stars that were measured in frames of a filter that have a coefficient."""
+    flux, coefficient = star_flux_in_frame, normalization_coefficients
+    query = (
+        sa.select(flux.c.star_gaia_id, flux.c.flux, flux.c.flux_uncertainty, coefficient.c.coefficient)
+        .select_from(frames)
+        .join(coefficient, coefficient.c.frame_id == frames.c.id)
+        .join(
+            flux,
+            (flux.c.frame_id == frames.c.id)
+            & (flux.c.combined_footprint_hash == coefficient.c.combined_footprint_hash),
+        )
+        .where(
+            frames.c.lens == lens,
+            frames.c.filter == filter_name,
+            coefficient.c.combined_footprint_hash == selection,
+            coefficient.c.coefficient > 0,
+        )
+    )
+    found: dict[str, list[tuple[float, float]]] = {}
+    for star_id, value, error, scale in connection.execute(query):
+        found.setdefault(star_id, []).append((value / scale, error / scale))
+    return {star_id: scatter for star_id, pairs in found.items() if (scatter := _scatter(pairs)) is not None}
+
+
+def _scatter(pairs: list[tuple[float, float]]) -> StarScatter | None:
+    centre = statistics.median(value for value, _ in pairs)
+    if centre <= 0:
+        return None
+    deviation = statistics.median(abs(value - centre) for value, _ in pairs)
+    return StarScatter(1.4826 * deviation / centre, statistics.median(error for _, error in pairs) / centre)
 
 
 def catalog_magnitudes_of(
@@ -66,8 +123,10 @@ def catalog_magnitudes_of(
 ) -> dict[str, float]:
     """gaia id: catalogue magnitude in a band."""
     table = catalog_star_photometry
-    query = sa.select(table.c.star_gaia_id, table.c.mag).where(
-        table.c.lens == lens, table.c.combined_footprint_hash == selection, table.c.band == band
+    query = (
+        sa.select(table.c.star_gaia_id, table.c.mag)
+        .where(table.c.lens == lens, table.c.combined_footprint_hash == selection, table.c.band == band)
+        .order_by(table.c.catalog, table.c.star_gaia_id)
     )
     return {row.star_gaia_id: row.mag for row in connection.execute(query)}
 
@@ -87,32 +146,142 @@ def replace_rows(
     upsert(connection, table, rows)
 
 
+_POINT_COLUMNS = [
+    column.name for column in light_curve_points.columns if column.name not in ("publication_id", "frame_id")
+]
+_ROW_COLUMNS = (
+    "filter", "version", "configuration", "loss", "converged", "control_stars", "files", "inputs_hash", "code_version"
+)  # fmt: skip
+# Results that differ by less, relatively, are the same: sums in another order, not another measurement.
+_SAME = 1e-9
+
+Points = dict[tuple[str, str], dict[str, Any]]
+"""By frame (its image_relpath, which outlives copies of the database, as its number does not) and label."""
+
+
 def publish(
     connection: sa.Connection,
     lens: str,
     filter_name: str,
     publication: dict[str, Any],
     points: list[dict[str, Any]],
-) -> int:
-    """Store a light curve as the next version of its lens and filter; returns the version."""
-    # One publication of a lens at a time (SQLite has but one writer anyway).
-    connection.execute(sa.select(lenses.c.name).where(lenses.c.name == lens).with_for_update())
-    newest = connection.execute(
-        sa.select(sa.func.max(publications.c.version)).where(
-            publications.c.lens == lens, publications.c.filter == filter_name
-        )
-    ).scalar()
-    version = (newest or 0) + 1
-    result = connection.execute(
-        sa.insert(publications).values(lens=lens, filter=filter_name, version=version, **publication)
-    )
-    key = result.inserted_primary_key
+    write_files: Callable[[int, datetime], dict[str, str]] | None = None,
+) -> tuple[int, bool]:
+    """Store a light curve as the next version of its lens and filter, unless the newest one is the same.
+
+    Args:
+        connection: in a transaction.
+        lens, filter_name: whose.
+        publication: columns of its row.
+        points: columns of its points, with the frame's number as `frame_number`.
+        write_files: writes the snapshot of a version made at a time; returns path relative to the workdir: sha256.
+
+    Returns:
+        The version, and whether it is new.
+    """
+    # One publication of a lens at a time (SQLite has but one writer anyway); nobody else who writes rows of it waits.
+    offset = connection.execute(
+        sa.select(lenses.c.id_offset).where(lenses.c.name == lens).with_for_update(key_share=True)
+    ).scalar_one()
+    rows = [
+        {"frame_id": point["frame_number"] + offset}
+        | {name: value for name, value in point.items() if name != "frame_number"}
+        for point in points
+    ]
+    named = _by_frame(connection, lens, rows)
+    newest = publication_of(connection, lens, filter_name)
+    if newest is not None and _is_same(connection, newest, publication, named):
+        return newest.version, False
+    version = newest.version + 1 if newest is not None else 1
+    files = write_files(version, publication["made_at"]) if write_files is not None else None
+    published = {
+        "lens": lens,
+        "filter": filter_name,
+        "version": version,
+        **publication,
+        "files": json.dumps(files, sort_keys=True) if files is not None else None,
+    }
+    published["rows_sha256"] = _digest(published, named)
+    key = connection.execute(sa.insert(publications).values(**published)).inserted_primary_key
     assert key is not None
-    if points:
-        connection.execute(
-            sa.insert(light_curve_points), [{"publication_id": key[0], **point} for point in points]
+    if rows:
+        connection.execute(sa.insert(light_curve_points), [{"publication_id": key[0], **row} for row in rows])
+    return version, True
+
+
+def _by_frame(connection: sa.Connection, lens: str, points: list[dict[str, Any]]) -> Points:
+    ids = {point["frame_id"] for point in points}
+    query = sa.select(frames.c.id, frames.c.image_relpath).where(frames.c.lens == lens)
+    names = {row.id: row.image_relpath for row in connection.execute(query) if row.id in ids}
+    return {
+        (names[point["frame_id"]], point["source"]): {name: point[name] for name in _POINT_COLUMNS}
+        for point in points
+    }
+
+
+def named_points_of(connection: sa.Connection, publication_id: int) -> Points:
+    """The points of a publication, by frame and label."""
+    table = light_curve_points
+    query = (
+        sa.select(frames.c.image_relpath, *(table.c[name] for name in _POINT_COLUMNS))
+        .join(frames, frames.c.id == table.c.frame_id)
+        .where(table.c.publication_id == publication_id)
+        .order_by(table.c.mjd, frames.c.image_relpath, table.c.source)
+    )
+    return {
+        (row.image_relpath, row.source): {name: getattr(row, name) for name in _POINT_COLUMNS}
+        for row in connection.execute(query)
+    }
+
+
+def _is_same(connection: sa.Connection, newest: sa.Row, publication: dict[str, Any], points: Points) -> bool:
+    mine = json.loads(publication["control_stars"] or "null")
+    theirs = json.loads(newest.control_stars or "null")
+    return (
+        bool(newest.converged) == bool(publication["converged"])
+        and same_values(mine, theirs)
+        and same_values(points, named_points_of(connection, newest.id))
+    )
+
+
+def same_values(one: Any, other: Any) -> bool:
+    """Whether nested plain data are equal, numbers within the last digits."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(
+            same_values(value, other[key]) for key, value in one.items()
         )
-    return version
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_values, one, other))
+    if isinstance(one, float) or isinstance(other, float):
+        one, other = _plain(one), _plain(other)
+        if one is None or other is None:
+            return one is other
+        return math.isclose(one, other, rel_tol=_SAME, abs_tol=0.0)
+    return one == other
+
+
+def _plain(value: Any) -> Any:
+    """As both engines give it back: SQLite has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _digest(row: Mapping[str, Any], points: Points) -> str:
+    content = {
+        "row": {name: _plain(row[name]) for name in _ROW_COLUMNS},
+        "points": sorted(
+            [*place, *(_plain(point[name]) for name in _POINT_COLUMNS)] for place, point in points.items()
+        ),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def rows_are_as_published(connection: sa.Connection, publication: sa.Row) -> bool:
+    """Whether the row of a publication and its points are what was published; True where no hash was recorded."""
+    if publication.rows_sha256 is None:
+        return True
+    return (
+        _digest(publication._asdict(), named_points_of(connection, publication.id)) == publication.rows_sha256
+    )
 
 
 def publication_of(
@@ -125,6 +294,12 @@ def publication_of(
     return connection.execute(query.order_by(publications.c.version.desc()).limit(1)).first()
 
 
+def publications_of(connection: sa.Connection, lens: str) -> list[sa.Row]:
+    """All versions of all light curves of a lens, by filter and number."""
+    query = sa.select(publications).where(publications.c.lens == lens)
+    return list(connection.execute(query.order_by(publications.c.filter, publications.c.version)))
+
+
 def published_filters(connection: sa.Connection, lens: str) -> list[str]:
     """Filters that have a light curve."""
     query = sa.select(publications.c.filter).where(publications.c.lens == lens).distinct()
@@ -132,7 +307,10 @@ def published_filters(connection: sa.Connection, lens: str) -> list[str]:
 
 
 def points_of(connection: sa.Connection, publication_id: int) -> list[sa.Row]:
-    """The points of a publication, by time and label."""
+    """The points of a publication, by time and label, with the number of the frame (`all_frames`)."""
     table = light_curve_points
-    query = sa.select(table).where(table.c.publication_id == publication_id)
+    query = sa.select(table, (table.c.frame_id - lenses.c.id_offset).label("frame_number"))
+    query = query.join(publications, publications.c.id == table.c.publication_id)
+    query = query.join(lenses, lenses.c.name == publications.c.lens)
+    query = query.where(table.c.publication_id == publication_id)
     return list(connection.execute(query.order_by(table.c.mjd, table.c.frame_id, table.c.source)))

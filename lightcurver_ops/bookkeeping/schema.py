@@ -1,5 +1,6 @@
 """Schema revisions with Alembic: made from nothing, upgraded, never older than the code."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -9,10 +10,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
-from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping import roles
+from lightcurver_ops.bookkeeping.engine import reading, restructuring, shown
+from lightcurver_ops.bookkeeping.tables import VERSION_TABLE
 from lightcurver_ops.errors import ConfigurationError
 
-_VERSION_TABLE = "lcops_schema_version"
 _UPGRADE_LOCK = 7281990411  # any constant of ours: one upgrade at a time on Postgres
 
 
@@ -32,9 +34,14 @@ def newest_revision() -> str:
 def current_revision(engine: sa.Engine) -> str | None:
     """The revision that the database has; None where it is empty."""
     with reading(engine) as connection:
-        return MigrationContext.configure(
-            connection, opts={"version_table": _VERSION_TABLE}
-        ).get_current_revision()
+        return revision_of(connection)
+
+
+def revision_of(connection: sa.Connection) -> str | None:
+    """As `current_revision`, in a transaction."""
+    return MigrationContext.configure(
+        connection, opts={"version_table": VERSION_TABLE}
+    ).get_current_revision()
 
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:
@@ -51,16 +58,26 @@ def downgrade(engine: sa.Engine, revision: str) -> None:
     _migrate(engine, command.downgrade, revision)
 
 
-def _migrate(engine: sa.Engine, action, revision: str) -> None:
+def upgrade_in(connection: sa.Connection) -> None:
+    """As `upgrade`, in a transaction (`restructuring`) that does more."""
+    _migrate_in(connection, command.upgrade, "head")
+
+
+def _migrate(engine: sa.Engine, action: Callable[[Config, str], None], revision: str) -> None:
+    with restructuring(engine) as connection:
+        _migrate_in(connection, action, revision)
+
+
+def _migrate_in(connection: sa.Connection, action: Callable[[Config, str], None], revision: str) -> None:
     config = _config()
-    with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
-        config.attributes["connection"] = connection
-        try:
-            action(config, revision)
-        except CommandError as error:
-            raise ConfigurationError(
-                f"bookkeeping: {engine.url.render_as_string(hide_password=True)} has a schema that this version of "
-                f"lightcurver-ops does not know ({error}); install the version that made it, or a newer one"
-            ) from error
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+    config.attributes["connection"] = connection
+    try:
+        action(config, revision)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"bookkeeping: {shown(connection.engine)} has a schema that this version of lightcurver-ops does not know "
+            f"({error}); install the version that made it, or a newer one"
+        ) from error
+    roles.keep_grants(connection)

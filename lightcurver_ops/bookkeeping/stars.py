@@ -49,9 +49,10 @@ def save_selection(
 def current_selection(connection: sa.Connection, lens: str) -> str | None:
     """Identifier of the selection in use."""
     return connection.execute(
-        sa.select(star_selections.c.combined_footprint_hash).where(
-            star_selections.c.lens == lens, star_selections.c.is_current
-        )
+        sa.select(star_selections.c.combined_footprint_hash)
+        .where(star_selections.c.lens == lens, star_selections.c.is_current)
+        .order_by(star_selections.c.made_at.desc())
+        .limit(1)
     ).scalar()
 
 
@@ -90,6 +91,7 @@ def stars_in_frame(
     query = sa.select(stars_in_frames).where(
         stars_in_frames.c.frame_id == frame_id, stars_in_frames.c.combined_footprint_hash == selection
     )
+    query = query.order_by(stars_in_frames.c.star_gaia_id)
     return {row.star_gaia_id: (row.x, row.y) for row in connection.execute(query)}
 
 

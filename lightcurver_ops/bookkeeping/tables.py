@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -30,6 +31,9 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+VERSION_TABLE = "lcops_schema_version"
+"""Where Alembic notes the revision; not one of the tables below."""
 
 # SQLite's only auto-incrementing type is INTEGER; Postgres wants 64 bits.
 _Id = BigInteger().with_variant(Integer, "sqlite")
@@ -70,6 +74,14 @@ lenses = Table(
     Column("roi_ra", Double, nullable=False, comment="deg, ICRS"),
     Column("roi_dec", Double, nullable=False, comment="deg, ICRS"),
     Column("workdir", Text, nullable=False, comment="working directory"),
+    Column(
+        "id_offset",
+        _Id,
+        nullable=False,
+        server_default="0",
+        comment="what a copy from another database added to all ids of the lens; a frame's number, in files and for "
+        "users, is its id minus this",
+    ),
     comment="the lenses in this database",
 )
 
@@ -84,6 +96,7 @@ frames = Table(
     Column(
         "pixel_hash", String(64), nullable=False, comment="sha256 of the raw pixels: tells exposures apart"
     ),
+    Column("raw_sha256", String(64), comment="sha256 of the raw file as it was imported; null: not recorded"),
     Column("mjd", Double, nullable=False, comment="MJD UTC, middle of the exposure"),
     Column("exptime", Double, nullable=False, comment="s"),
     Column("gain", Double, nullable=False, comment="electron / adu"),
@@ -108,6 +121,9 @@ frames = Table(
     Column("plate_solve_method", String(40), comment="what found the solution"),
     Column("plate_solve_n_matched", Integer, comment="catalogue stars matched to sources"),
     Column("plate_solve_rms_arcsec", Double, comment="arcsec, residual of the matched stars"),
+    Column("plate_solve_rms_pixels", Double, comment="px, residual of the matched stars"),
+    Column("plate_solve_n_catalogue", Integer, comment="catalogue stars on the frame"),
+    Column("plate_solve_hint", String(40), comment="where the search began: header, ROI, last solution"),
     Column("eliminated", Boolean, nullable=False, server_default=false(), comment="takes no further part"),
     Column("eliminated_by", String(100), comment="stage or user who eliminated it"),
     Column("comment", Text, comment="why"),
@@ -129,6 +145,24 @@ frames = Table(
     UniqueConstraint("lens", "image_relpath"),
     UniqueConstraint("lens", "pixel_hash"),
     comment="imported exposures",
+)
+
+plate_solve_attempts = Table(
+    "plate_solve_attempts",
+    metadata,
+    _frame(primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="1 is the first attempt"),
+    Column("strategy", String(40), nullable=False, comment="what tried"),
+    Column("hint", String(40), nullable=False, comment="where the search began: header, ROI, last solution"),
+    Column("outcome", String(20), nullable=False, comment="solved, failed or not tried"),
+    Column("reason", Text, comment="why not solved; of a solution: why the hint is not the header's WCS"),
+    Column("seconds", Double, nullable=False, comment="s, how long it took"),
+    Column("n_matched", Integer, comment="catalogue stars matched to sources"),
+    Column("rms_arcsec", Double, comment="arcsec, residual of the matched stars"),
+    Column("rms_pixels", Double, comment="px, residual of the matched stars"),
+    Column("log10_chance", Double, comment="log10 of the probability that the matches are chance"),
+    Column("attempted_at", DateTime(timezone=True), nullable=False, comment="UTC"),
+    comment="how each frame was plate solved, or why not: the attempts of the last time it was tried",
 )
 
 footprints = Table(
@@ -323,6 +357,8 @@ publications = Table(
         Text,
         comment="JSON: stars modelled like the lens, their scatter over their quoted errors",
     ),
+    Column("files", Text, comment="JSON: files of its snapshot, relative to the workdir: their sha256"),
+    Column("rows_sha256", String(64), comment="sha256 of this row and its points; null: not recorded"),
     *_provenance(),
     UniqueConstraint("lens", "filter", "version"),
     comment="versions of light curves; none changes after the fact",
@@ -443,6 +479,57 @@ alerts = Table(
     comment="alerts that were raised, and what became of them",
 )
 
+decisions = Table(
+    "decisions",
+    metadata,
+    _id(),
+    _lens(),
+    Column(
+        "kind",
+        String(20),
+        nullable=False,
+        comment="eliminate_frame, restore_frame, exclude_star or include_star",
+    ),
+    Column("subject", String(400), nullable=False, comment="frames.image_relpath, or stars.gaia_id"),
+    Column("name", String(400), nullable=False, comment="of the frame or star, for people"),
+    Column("comment", Text, comment="why"),
+    Column("decided_by", String(100), nullable=False, comment="who"),
+    Column("decided_at", DateTime(timezone=True), nullable=False, comment="UTC"),
+    comment="what users decided about frames and stars, one row each time; none changes after the fact",
+)
+
+publication_summaries = Table(
+    "publication_summaries",
+    metadata,
+    Column(
+        "publication_id",
+        _Id,
+        ForeignKey("publications.id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="publications.id",
+    ),
+    Column("n_epochs", Integer, nullable=False, comment="epochs of the light curve"),
+    Column(
+        "images", Text, nullable=False, comment="JSON: per image its last magnitude, its change, its course"
+    ),
+    comment="what lists of many light curves show of each",
+)
+
+Index("ix_decisions_lens_subject", decisions.c.lens, decisions.c.subject)
+Index("ix_stage_runs_lens_stage", stage_runs.c.lens, stage_runs.c.stage, stage_runs.c.id)
+Index("ix_stage_runs_finished_at", stage_runs.c.finished_at)
+# As text: both engines use the index only for a condition that is written like its own.
+FAILED_RUN = text("stage_runs.status IN ('failed', 'interrupted')")
+"""What is true of the runs of stages that did not end well."""
+_FAILED = text("status IN ('failed', 'interrupted')")
+Index(
+    "ix_stage_runs_failed",
+    stage_runs.c.lens,
+    stage_runs.c.stage,
+    stage_runs.c.id,
+    postgresql_where=_FAILED,
+    sqlite_where=_FAILED,
+)
 Index("ix_raw_files_lens_night", raw_files.c.lens, raw_files.c.night)
 Index("ix_frames_lens_mjd", frames.c.lens, frames.c.mjd)
 Index("ix_products_lens_stage_status", products.c.lens, products.c.stage, products.c.status)

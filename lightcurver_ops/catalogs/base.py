@@ -88,19 +88,24 @@ def gaia_table(table: Table, source: str, *, needed: Iterable[str] = NEEDED_COLU
     for name, unit in GAIA_UNITS.items():
         if name == "ref_epoch":
             known = (
-                _numbers(table[name], unit, source).filled(GAIA_EPOCH)
+                column_of_numbers(table[name], unit, source).filled(GAIA_EPOCH)
                 if name in table.colnames
                 else GAIA_EPOCH
             )
             result[name] = MaskedColumn(np.broadcast_to(known, len(table)).copy(), unit=unit)
         elif name == "source_id" and name in table.colnames:
-            result[name] = _identifiers(table[name], source)
+            result[name] = column_of_identifiers(table[name], source)
         elif name in table.colnames:
-            result[name] = _numbers(table[name], unit, source)
+            result[name] = column_of_numbers(table[name], unit, source)
     return _with_position(result, source)
 
 
-def _numbers(column: Any, unit: u.UnitBase | None, source: str) -> MaskedColumn:
+def column_of_numbers(column: Any, unit: u.UnitBase | str | None, source: str) -> MaskedColumn:
+    """A column as float64 in a unit (its own, where it has one, is converted), what is no number masked.
+
+    Raises:
+        ConfigurationError: it does not hold numbers, or its unit does not convert.
+    """
     values: Any = np.ma.asarray(MaskedColumn(column))
     if values.dtype.kind in "OSU":
         values = values.filled("nan")  # text formats leave a column without any value as text
@@ -117,7 +122,12 @@ def _numbers(column: Any, unit: u.UnitBase | None, source: str) -> MaskedColumn:
     return MaskedColumn(values, unit=unit, name=column.name)
 
 
-def _identifiers(column: Any, source: str) -> MaskedColumn:
+def column_of_identifiers(column: Any, source: str) -> MaskedColumn:
+    """A column as int64.
+
+    Raises:
+        ConfigurationError: a missing, a repeated, or no integer value.
+    """
     values = np.ma.asarray(MaskedColumn(column))
     expected = f"column source_id of {source} must hold integers, one for each star"
     if np.any(np.ma.getmaskarray(values)):

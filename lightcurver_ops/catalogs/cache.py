@@ -1,79 +1,114 @@
-"""Answers of a catalogue kept on disk, so that a lens asks the network once."""
+"""A catalogue behind a network, its answers kept on disk, so that each region is asked for once."""
 
-import hashlib
-import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 from astropy.table import Table
 
-from lightcurver_ops.catalogs.base import CatalogProvider
-from lightcurver_ops.catalogs.regions import Region
-from lightcurver_ops.errors import TemporaryFailure
+from lightcurver_ops.catalogs import store
+from lightcurver_ops.catalogs.base import disk_to_ask
+from lightcurver_ops.catalogs.regions import IDENTITY_DECIMALS, Disk, Region
+from lightcurver_ops.catalogs.remote import RemoteCatalog
+from lightcurver_ops.catalogs.store import Entry, Kept
+from lightcurver_ops.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
 
 class Cached:
-    """A catalogue whose answers are kept as ECSV files, one for each question.
+    """A catalogue whose answers are kept; one that covers a question answers it.
 
     Args:
-        provider: the catalogue to ask.
-        directory: where the files go; made when needed. Deleting it is always safe.
+        catalog: the catalogue to ask.
+        directory: where the files go; made when needed. Deleting files is always safe, except before a night offline.
+        offline: only kept answers are used.
     """
 
-    def __init__(self, provider: CatalogProvider, directory: str | Path):
-        self.provider = provider
+    def __init__(self, catalog: RemoteCatalog, directory: str | Path, *, offline: bool = False):
+        self.catalog = catalog
         self.directory = Path(directory)
-        self.name = provider.name
+        self.offline = offline
+        self.name = catalog.name
 
     def identity(self) -> str:
         """That of the catalogue behind."""
-        return self.provider.identity()
+        return self.catalog.identity()
 
     def query(
         self, region: Region, *, epoch_mjd: float | None = None, max_gmag: float | None = None
     ) -> Table:
-        """See `CatalogProvider.query`; raises TemporaryFailure also where the answer cannot be written."""
-        question = json.dumps([self.identity(), region.key(), epoch_mjd, max_gmag])
-        path = self.directory / f"{self.name}_{hashlib.sha256(question.encode()).hexdigest()[:24]}.ecsv"
-        kept = _read(path, question)
-        if kept is not None:
-            return kept
-        answer = self.provider.query(region, epoch_mjd=epoch_mjd, max_gmag=max_gmag)
-        answer.meta = {"question": question}
-        _write(answer, path)
-        return answer
+        """See `CatalogProvider.query`.
 
+        Raises:
+            ConfigurationError: also offline, where no kept answer covers the question.
+            TemporaryFailure: also where an answer cannot be kept.
+        """
+        disk = disk_to_ask(region, epoch_mjd, self.catalog.source.epoch)
+        self.catalog.refuse(disk, max_gmag)
+        table = self._from_kept(disk, max_gmag)
+        if table is None:
+            if self.offline:
+                raise self._not_kept(disk, max_gmag)
+            table, _ = self.ask(disk, max_gmag)
+        return self.catalog.cut(table, region, epoch_mjd, max_gmag)
 
-def _read(path: Path, question: str) -> Table | None:
-    if not path.exists():
+    def kept(self, disk: Disk, max_gmag: float | None) -> Kept | None:
+        """A whole file that covers a question, by its content."""
+        for entry in self._covering(disk, max_gmag):
+            try:
+                store.read(entry)
+            except ValueError:
+                continue
+            return entry.kept
         return None
-    try:
-        # Read as masked, so that a kept answer is like a fresh one to the last detail.
-        table = Table(Table.read(path, format="ascii.ecsv"), masked=True)
-    except Exception as error:
-        log.warning("%s cannot be read (%s): asking the catalogue again", path, error)
+
+    def ask(self, disk: Disk, max_gmag: float | None) -> tuple[Table, Kept]:
+        """Ask the service, whatever is kept, and keep the answer."""
+        table = self.catalog.fetch(disk, max_gmag)
+        kept = Kept(
+            self.name,
+            self.identity(),
+            round(disk.ra % 360.0, IDENTITY_DECIMALS),
+            round(disk.dec, IDENTITY_DECIMALS),
+            round(disk.radius_deg, IDENTITY_DECIMALS),
+            max_gmag,
+            len(table),
+            store.now(),
+            self.catalog.source.url,
+        )
+        store.write(self.directory, kept, table)
+        return table, kept
+
+    def _covering(self, disk: Disk, max_gmag: float | None) -> list[Entry]:
+        return [
+            entry
+            for entry in store.entries(self.directory)
+            if entry.kept and entry.kept.identity == self.identity() and entry.kept.covers(disk, max_gmag)
+        ]
+
+    def _from_kept(self, disk: Disk, max_gmag: float | None) -> Table | None:
+        for entry in self._covering(disk, max_gmag):
+            try:
+                return store.read(entry)
+            except ValueError as error:
+                log.warning("%s is broken (%s) and is not used", entry.path, error)
         return None
-    return table if table.meta.get("question") == question else None
 
-
-def _write(table: Table, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w") as file:
-                table.write(file, format="ascii.ecsv")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise TemporaryFailure(
-            f"the catalogue's answer cannot be kept as {path}: {error}. Free space there, or make it writable."
-        ) from error
+    def _not_kept(self, disk: Disk, max_gmag: float | None) -> ConfigurationError:
+        wanted = Kept(self.name, "", disk.ra, disk.dec, disk.radius_deg, max_gmag, 0, "", "").text()
+        near = [
+            entry.kept.text()
+            for entry in store.entries(self.directory)
+            if entry.kept
+            and entry.kept.identity == self.identity()
+            and entry.kept.covers(Disk(disk.ra, disk.dec, 1e-6), -99.0)
+        ]
+        broken = len(self._covering(disk, max_gmag))
+        has = f"it has {'; '.join(near)}" if near else "it has nothing at this place"
+        if broken:
+            has = "what covers it is broken (`lcops catalog list` names the file)"
+        return ConfigurationError(
+            f"catalogs: offline is true, and the cache {self.directory} does not cover {wanted} of {self.identity()}: "
+            f"{has}. With network, run `lcops catalog fetch LENS` (or copy the cache of a machine that has it); or "
+            "`lcops catalog import FILE` of a bulk download; or write catalogs: {offline: false}"
+        )

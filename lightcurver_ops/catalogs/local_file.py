@@ -47,10 +47,15 @@ class LocalFile:
     ) -> Table:
         """See `CatalogProvider.query`."""
         if self._table is None:
-            self._table = gaia_table(self._read(), f"the catalogue {self.path}")
+            self._table = gaia_table(self.rows(), f"the catalogue {self.path}")
         return cut_to_region(self._table, region, epoch_mjd=epoch_mjd, max_gmag=max_gmag)
 
-    def _read(self) -> Table:
+    def rows(self) -> Table:
+        """The file's content as it is.
+
+        Raises:
+            ConfigurationError: it cannot be read.
+        """
         suffixes = [suffix.lower() for suffix in self.path.suffixes]
         suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
         if suffix not in FORMATS:

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from lightcurver_ops import __version__
-from lightcurver_ops.cli import configure, frames, inject, lightcurve, run, simulate, stars
+from lightcurver_ops.cli import (
+    astrometry,
+    catalog,
+    configure,
+    database,
+    explain,
+    frames,
+    inject,
+    lightcurve,
+    run,
+    simulate,
+    stars,
+)
 from lightcurver_ops.errors import (
     BadFrame,
     ConfigurationError,
@@ -45,10 +57,14 @@ app.command("init", short_help="Write a commented configuration to start from.")
 app.command("check", short_help="Validate and explain a configuration.")(configure.check)
 app.command("run", short_help="Make what is missing or out of date.")(run.run)
 app.command("status", short_help="Show what is done, what is not, and why.")(run.status)
-app.command("lightcurve", short_help="Show the light curve: table, CSV or figure.")(lightcurve.lightcurve)
+app.command("lightcurve", short_help="Show, export or compare the light curve.")(lightcurve.lightcurve)
+app.command("explain", short_help="Show where a point of the light curve comes from.")(explain.explain)
 app.command("inject", short_help="Test the light curve with artificial variations.")(inject.inject)
+app.add_typer(astrometry.app, name="astrometry", short_help="Index files; how frames were solved.")
 app.add_typer(frames.app, name="frames", short_help="List, explain, eliminate, restore frames.")
 app.add_typer(stars.app, name="stars", short_help="List, exclude, include reference stars.")
+app.add_typer(database.app, name="db", short_help="Upgrade, copy, share the bookkeeping's database.")
+app.add_typer(catalog.app, name="catalog", short_help="Keep star catalogues for nights offline.")
 app.command("simulate", short_help="Write a simulated season to try things on.")(simulate.simulate)
 
 
@@ -89,7 +105,7 @@ def main() -> None:
         app(prog_name="lcops")
     except LightcurverError as error:
         sys.stderr.write(f"lcops: {error}\n")
-        sys.exit(EXIT_CODES.get(type(error), 1))
+        sys.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))
     except SystemExit as ending:
         if ending.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into this
             sys.stderr.write("lcops: interrupted; run again to go on from here\n")

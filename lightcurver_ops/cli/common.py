@@ -13,6 +13,14 @@ from lightcurver_ops.config.loading import load_lens_with_notices
 from lightcurver_ops.stages.base import Lens, Progress
 
 Config = Annotated[Path, typer.Argument(help="The lens's YAML file.", metavar="CONFIG", show_default=False)]
+FilterName = Annotated[
+    str | None,
+    typer.Option("--filter", help="Which filter; needed where there are several.", metavar="FILTER"),
+]
+Version = Annotated[
+    int | None,
+    typer.Option("--version", help="A published version; default: the newest.", metavar="NUMBER"),
+]
 
 
 @contextmanager

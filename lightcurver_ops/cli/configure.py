@@ -130,9 +130,15 @@ def _raw(lens: LensConfig) -> list[str]:
         return [str(error)]
     typer.echo(f"  {len(files)} raw frames found; reading the first: {files[0].path}")
     from lightcurver_ops.storage import header, raw
+    from lightcurver_ops.storage.object_store import store_of
 
     try:
-        image = raw.read_raw(files[0].path, hdu_data=lens.raw.hdu_data, hdus_header=lens.raw.hdus_header)
+        image = raw.read_raw(
+            files[0].path,
+            hdu_data=lens.raw.hdu_data,
+            hdus_header=lens.raw.hdus_header,
+            store=store_of(lens.raw, lens.workdir),
+        )
         fields = header.fields_of(image.header, lens.raw, files[0].path)
     except (BadFrame, LightcurverError) as error:
         return [str(error)]
@@ -163,14 +169,14 @@ def _workdir(lens: LensConfig) -> list[str]:
 
 
 def _catalogue(lens: LensConfig) -> list[str]:
-    if lens.stars.gaia_provider != "file":
-        return []
+    if lens.stars.gaia_provider != "file" and not lens.catalogs.offline:
+        return []  # it is asked by the run, once
     from lightcurver_ops.catalogs.regions import Disk
-    from lightcurver_ops.stages.catalogs import catalog_of
+    from lightcurver_ops.stages.catalogs import catalog_of, faintest_asked
 
     try:
-        radius = lens.stars.ROI_disk_radius_arcseconds / 3600
-        table = catalog_of(lens).query(Disk(lens.roi.ra, lens.roi.dec, radius))
+        disk = Disk(lens.roi.ra, lens.roi.dec, lens.stars.ROI_disk_radius_arcseconds / 3600)
+        table = catalog_of(lens).query(disk, max_gmag=faintest_asked(lens))
     except LightcurverError as error:
         return [str(error)]
     typer.echo(

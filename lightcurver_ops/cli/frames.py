@@ -9,12 +9,12 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from lightcurver_ops.bookkeeping import frames as frame_rows
 from lightcurver_ops.bookkeeping import ledger
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.tables import frames as frames_table
 from lightcurver_ops.cli.common import Config, counted, opened, table, user_name
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.operations import decisions
 from lightcurver_ops.stages.base import Lens, RunOptions, is_called
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.read_convert_skysub_character_catalog import ReadConvertSkysubCharacterCatalog
@@ -63,7 +63,7 @@ def list_frames(
     ]
     rows = [
         [
-            str(item.frame.id),
+            str(item.frame.number),
             item.frame.image_relpath.removeprefix("frames/"),
             f"{item.frame.mjd:.5f}",
             item.frame.filter,
@@ -115,10 +115,9 @@ def eliminate(
         ensure_initialized(lens)
         with writing(lens.engine) as connection:
             chosen = _matching(usage(connection, lens.config), names, config)
-            count = frame_rows.eliminate(
-                connection, [item.frame.id for item in chosen], comment, f"{frame_rows.USER} {user_name()}"
-            )
-    typer.echo(f"{counted(count, 'frame')} eliminated; `lcops run {config}` updates the light curve")
+            rows = [item.frame for item in chosen]
+            decisions.eliminate_frames(connection, lens.name, rows, comment, user_name())
+    typer.echo(f"{counted(len(rows), 'frame')} eliminated; `lcops run {config}` updates the light curve")
 
 
 @app.command("restore", short_help="Take eliminated frames back in.")
@@ -128,9 +127,11 @@ def restore(config: Config, names: Names) -> None:
         ensure_initialized(lens)
         with writing(lens.engine) as connection:
             chosen = _matching(usage(connection, lens.config), names, config)
-            count = frame_rows.restore(connection, [item.frame.id for item in chosen])
-    if count:
-        typer.echo(f"{counted(count, 'frame')} restored; `lcops run {config}` updates the light curve")
+            back = decisions.restore_frames(
+                connection, lens.name, [item.frame for item in chosen], user_name()
+            )
+    if back:
+        typer.echo(f"{counted(len(back), 'frame')} restored; `lcops run {config}` updates the light curve")
     else:
         typer.echo("nothing to restore: no such frame was eliminated")
 
@@ -166,4 +167,5 @@ def _print_csv(usages: list[FrameUsage]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow([*frames_table.columns.keys(), "reason_not_used"])
     for item in usages:
-        writer.writerow([*item.frame, item.reason])
+        values = {**item.frame._mapping, "id": item.frame.number}
+        writer.writerow([*(values[name] for name in frames_table.columns.keys()), item.reason])  # noqa: SIM118

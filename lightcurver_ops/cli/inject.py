@@ -5,17 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from lightcurver_ops.cli.common import Config, opened, shown_progress, table
+from lightcurver_ops.cli.common import Config, FilterName, opened, shown_progress, table
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.injection import TWIN, InjectionOptions, InjectionReport, inject_variations
 
 
 def inject(
     config: Config,
-    filter_name: Annotated[
-        str | None,
-        typer.Option("--filter", help="Which filter; needed where there are several.", metavar="FILTER"),
-    ] = None,
+    filter_name: FilterName = None,
     kind: Annotated[
         Literal["noise", "sine", "step"],
         typer.Option(help="Independent from epoch to epoch, periodic, or one jump."),

@@ -11,6 +11,7 @@ from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.cli.common import Config, counted, opened, table, user_name
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.operations import decisions
 from lightcurver_ops.operations.reprocessing import stars_called
 from lightcurver_ops.stages.control_stars import controls_of_lens
 from lightcurver_ops.stages.initialize_database import ensure_initialized
@@ -122,8 +123,7 @@ def exclude(
         ensure_initialized(lens)
         with writing(lens.engine) as connection:
             chosen = stars_called(connection, lens, names)
-            for star in chosen:
-                star_rows.exclude_star(connection, lens.name, star, comment, user_name())
+            decisions.exclude_stars(connection, lens.name, chosen, comment, user_name())
     typer.echo(f"{counted(len(chosen), 'star')} excluded; `lcops run {config}` updates the light curve")
 
 
@@ -134,8 +134,8 @@ def include(config: Config, names: Names) -> None:
         ensure_initialized(lens)
         with writing(lens.engine) as connection:
             chosen = stars_called(connection, lens, names)
-            count = sum(star_rows.include_star(connection, lens.name, star.gaia_id) for star in chosen)
-    if count:
-        typer.echo(f"{counted(count, 'star')} included; `lcops run {config}` updates the light curve")
+            back = decisions.include_stars(connection, lens.name, chosen, user_name())
+    if back:
+        typer.echo(f"{counted(len(back), 'star')} included; `lcops run {config}` updates the light curve")
     else:
         typer.echo("nothing to include: no such star was excluded")

@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 _PATHS = [
     "workdir",
     "raw.header_parser",
+    "raw.cache_dir",
     "stars.gaia_catalog_file",
+    "catalogs.cache_dir",
     "plate_solving.index_dir",
     "plate_solving.astrometry_net_api_key_file",
 ]

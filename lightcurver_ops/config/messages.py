@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from lightcurver_ops.config.base import CREDENTIALS, looks_like_credentials
 from lightcurver_ops.config.yaml_source import KeyPath, YamlSource
 
 _SHOWN = 80
@@ -22,6 +23,8 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel], source: YamlSourc
     key = ".".join(map(str, known)) or "the file"
     where = source.where(known)
     if item["type"] == "extra_forbidden":
+        if looks_like_credentials(str(location[-1])):
+            return f"{where}: {key}: {CREDENTIALS}"
         parent = _model_at(model, location[:-1])
         return f"{where}: unknown key '{key}'{_nearest(str(location[-1]), parent, model)}"
     if item["type"] == "missing":
@@ -29,6 +32,8 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel], source: YamlSourc
         return f"{where}: the key '{missing}' is required and missing{_description(model, location)}"
     if "FILL_IN" in str(item["input"]):
         return f"{where}: {key} is still to be filled in{_description(model, location)}"
+    if item["type"] == "credentials":  # whose value nobody should see
+        return f"{where}: {key}: {item['msg']}"
     if not known:  # the whole file, which may hold a password
         return f"{where}: {item['msg'].removeprefix('Value error, ')}"
     value = repr(item["input"])

@@ -19,6 +19,8 @@ class LensConfig(Section):
     """Working directory: bookkeeping, frames, cutouts, light curves."""
     database: str | None = None
     """URL of the bookkeeping (postgresql+psycopg://...); null: database.sqlite3 in the working directory."""
+    database_read_only: str | None = None
+    """URL of the same bookkeeping for a role that cannot write: the web pages read with it; null: as all others do."""
     raw: sections.Raw
     roi: sections.Roi
     telescope: sections.Telescope | None = None
@@ -26,6 +28,7 @@ class LensConfig(Section):
     detection: sections.Detection = sections.Detection()
     plate_solving: sections.PlateSolving = sections.PlateSolving()
     stars: sections.Stars = sections.Stars()
+    catalogs: sections.Catalogs = sections.Catalogs()
     cutouts: sections.Cutouts = sections.Cutouts()
     psf: sections.Psf = sections.Psf()
     star_photometry: sections.StarPhotometry = sections.StarPhotometry()
@@ -56,7 +59,22 @@ class LensConfig(Section):
     @functools.cached_property
     def database_url(self) -> str:
         """SQLAlchemy URL of the bookkeeping."""
-        return self.database or f"sqlite:///{self.workdir / 'database.sqlite3'}"
+        return self.database or self.embedded_url
+
+    @functools.cached_property
+    def embedded_url(self) -> str:
+        """SQLAlchemy URL of the file in the working directory, whether it is the bookkeeping or not."""
+        return f"sqlite:///{self.workdir / 'database.sqlite3'}"
+
+    def in_database(self, url: str | None) -> "LensConfig":
+        """The same lens, its bookkeeping where its own file says, else at this URL, else in its working directory."""
+        return self if self.database else self.with_settings(database=url)
+
+    def read_from(self, url: str | None) -> "LensConfig":
+        """As `in_database`, for one who only reads: with the role that cannot write, where the lens's file names it."""
+        if self.database_read_only is None:
+            return self.in_database(url)
+        return self.with_settings(database=self.database_read_only)
 
     def with_settings(self, *, database: str | None = None, processes: int | None = None) -> "LensConfig":
         """The same lens with another bookkeeping or number of processes, where they are given."""

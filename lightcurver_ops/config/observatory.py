@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from lightcurver_ops.config.base import Name, Positive, Section, TimeZone
+from lightcurver_ops.config.base import Name, Positive, Section, TimeZone, WithoutCredentials
 
 
 def _as_written(value: Any) -> Any:
@@ -48,7 +48,7 @@ class Watch(Section):
 
     enabled: bool = True
     """false: only the daily schedule looks for new frames."""
-    raw_roots: list[str] = []
+    raw_roots: list[WithoutCredentials] = []
     """Directories or URLs above the raw directories of many lenses: each is watched once, for all of them. A raw
     directory below none of them is watched on its own."""
     sweep: str = "45 */6 * * *"
@@ -149,6 +149,8 @@ class Orchestration(Section):
     """Queue of the tasks of the pool gpu (Celery, Edge and Kubernetes executors)."""
     gpu_executor: str | None = None
     """Executor of the tasks of the pool gpu, where Airflow has several; null: the usual one."""
+    gpu_pod_template: Path | None = None
+    """Pod template file of the tasks of the pool gpu (Kubernetes executor); null: the one of all tasks."""
 
 
 class ObservatoryConfig(Section):

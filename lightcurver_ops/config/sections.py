@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lightcurver_ops.config.base import (
     Declination,
@@ -15,10 +15,12 @@ from lightcurver_ops.config.base import (
     Section,
     SkyPosition,
     TimeZone,
+    Url,
+    WithoutCredentials,
 )
 from lightcurver_ops.config.header import HeaderMapping
 
-Label = Annotated[str, Field(min_length=1, max_length=40)]
+Label = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[^\x00-\x1f\x7f]+$")]
 StarList = list[str]
 StarCount = Annotated[int, Field(ge=1)]
 ControlCount = Annotated[int, Field(ge=0, le=3)]
@@ -29,8 +31,15 @@ ColumnName = str
 class Raw(Section):
     """Where the raw frames are and how to read them."""
 
-    raw_dirs: list[str] = Field(min_length=1)
+    raw_dirs: list[WithoutCredentials] = Field(min_length=1)
     """Directories with raw frames, searched recursively; local paths or URLs such as s3://bucket/lens."""
+    s3_endpoint_url: Url | None = None
+    """Address of the store of s3:// directories (https://s3.example.org); null: Amazon's. Credentials never stand here:
+    they come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), a profile (AWS_PROFILE), or a role."""
+    s3_etag_is_md5: bool = True
+    """false: do not verify downloads by the ETags of the store; for stores whose ETags are no MD5 sums."""
+    cache_dir: Path | None = None
+    """Where downloaded objects are kept; null: raw_cache in the working directory. Deleting it costs a download."""
     files_match_pattern: str = "*.fit*"
     """File names that count as frames (shell pattern, upper and lower case are the same)."""
     header: HeaderMapping = HeaderMapping()
@@ -60,6 +69,18 @@ class Roi(Section):
     """Arcsec: no reference star is taken this close to the centre."""
     point_sources: dict[Label, SkyPosition] = {}
     """The images: label: [ra, dec], ICRS degrees."""
+
+    @field_validator("point_sources")
+    @classmethod
+    def _columns_of_their_own(cls, sources: dict[str, SkyPosition]) -> dict[str, SkyPosition]:
+        for label in sources:
+            for kind in ("d", "scatter", "count"):  # A_d_mag: the error of A, or the magnitude of A_d?
+                if f"{label}_{kind}" in sources:
+                    raise ValueError(
+                        f"the images {label} and {label}_{kind} would share columns of the light curve "
+                        f"({label}_{kind}_flux); call one of them something else"
+                    )
+        return sources
 
 
 class Telescope(Section):
@@ -101,20 +122,24 @@ class Detection(Section):
     """Write a figure of each frame with its sources to diagnostics/sources/."""
 
 
+Strategy = Literal["plate_solve", "alternate_gaia_solve", "adapt_wcs_from_reference"]
+
+
 class PlateSolving(Section):
     """The astrometric solution of each frame."""
 
     already_plate_solved: bool = False
-    """true: the raw headers have a good WCS; it is checked, not replaced."""
+    """true: the raw headers have a good WCS; it is checked, and where it is wrong the fallbacks solve the frame."""
     frames: Literal["all_never_attempted", "all_not_plate_solved", "all_not_eliminated"] = (
         "all_never_attempted"
     )
     """Which frames to solve: new ones; also those that failed before; or all again."""
-    strategy: Literal["plate_solve", "alternate_gaia_solve", "adapt_wcs_from_reference"] = (
-        "alternate_gaia_solve"
-    )
+    strategy: Strategy = "alternate_gaia_solve"
     """plate_solve: astrometry.net's solve-field; alternate_gaia_solve: match the stars of the catalogue, no other
     program needed; adapt_wcs_from_reference: move the solution of a solved frame."""
+    fallbacks: list[Strategy] | None = None
+    """Strategies tried in this order where the chosen one finds no verified solution; null: alternate_gaia_solve, then
+    plate_solve; []: none."""
     plate_scale_interval: Interval = (0.1, 6.0)
     """Arcsec per pixel: the plate scale lies between these."""
     search_radius: Positive = 1.0
@@ -127,6 +152,13 @@ class PlateSolving(Section):
     """File that holds the key of a hosted astrometry.net, asked where no solve-field is installed."""
     reference_frame: str | None = None
     """adapt_wcs_from_reference: file name of the solved frame to start from; null: the one with most sources."""
+    sip_order: Annotated[int, Field(ge=0, le=5)] = 0
+    """Order of the distortion polynomial (SIP) that is fitted where the stars allow it; 0: none. A polynomial that
+    a header or a solver brings is kept in any case."""
+    allow_unverified: bool = False
+    """true: a solution of a frame with too few catalogue stars to verify it counts; one that they contradict never."""
+    solve_field_timeout: Annotated[float, Field(ge=1)] = 60.0
+    """Seconds after which solve-field is killed."""
     max_pixel_anisotropy: Positive = 0.02
     """|psx - psy| / (psx + psy) above this eliminates the frame as suspicious_plate_solved."""
     min_success_fraction: Fraction = 0.85
@@ -188,6 +220,45 @@ class Stars(Section):
                     "one of the lists"
                 )
         return self
+
+
+ServiceUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")]
+"""Address of a catalogue service."""
+
+
+class Catalogs(Section):
+    """The services of star catalogues, and the answers that are kept of them."""
+
+    offline: bool = False
+    """true: only kept answers are used (`lcops catalog fetch` and `lcops catalog import` fill them); false: what is not
+    kept is asked of the service."""
+    cache_dir: Path | None = None
+    """Directory of the kept answers, which lenses may share; null: catalog_cache in the working directory."""
+    gaia_url: ServiceUrl = "https://gea.esac.esa.int/tap-server/tap"
+    """TAP service of the provider gaia: ESA's archive, or a mirror."""
+    gaia_table: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")] = "gaiadr3.gaia_source"
+    """Its table, hence the data release; with Gaia's column names."""
+    vizier_protocol: Literal["tap", "cone"] = "tap"
+    """How VizieR is asked: by TAP, or by simple cone search, which more mirrors have but which is slower."""
+    vizier_url: ServiceUrl | None = None
+    """A mirror of VizieR: of its TAP service, or the address of its cone searches up to the catalogue's name; null:
+    CDS."""
+    panstarrs: Literal["vizier", "mast"] = "vizier"
+    """Pan-STARRS, for bands *_panstarrs: DR1 at VizieR, or DR2 at MAST."""
+    mast_url: ServiceUrl = "https://mast.stsci.edu/vo-tap/api/v0.1/ps1dr2"
+    """TAP service of Pan-STARRS DR2, or a mirror."""
+    timeout_seconds: Positive = 60.0
+    """A request that takes longer has failed."""
+    job_timeout_seconds: Positive = 1800.0
+    """A job at a service that takes longer has failed."""
+    retries: int = Field(default=4, ge=0)
+    """How often a request that failed for a reason that may pass is repeated before the task fails."""
+    retry_delay_seconds: Annotated[float, Field(ge=0)] = 2.0
+    """The pause before the first repetition; it doubles each time."""
+    rows_per_answer: int = Field(default=50_000, ge=10)
+    """A region with more stars is asked for in parts."""
+    max_rows: int = Field(default=1_000_000, ge=1)
+    """A region with more stars is refused: it is larger or deeper than any lens needs."""
 
 
 class Cosmics(Section):

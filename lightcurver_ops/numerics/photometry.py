@@ -6,15 +6,18 @@ the least-squares solution, and the inverse of the same normal matrix gives the 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lightcurver_ops.numerics.device import Device, device, padded_count
 from lightcurver_ops.numerics.psf.operators import narrow_from_full, star_operator
 from lightcurver_ops.numerics.psf.outliers import outlying_pixels
 from lightcurver_ops.numerics.psf.prepare import start_positions
 
-STAMPS_PER_BLOCK = 512
+STAMPS_PER_BLOCK = 512  # on a CPU
+WIDE_ARRAYS = 16  # of the size of a stamp, in double precision, that are in use at once
 MAX_STEP = 0.5  # pixels per iteration
 MAX_SHIFT = 2.0  # pixels from the start
 POSITION_PRIOR = 1.0  # pixels: holds stars too faint to be centred near the start; nothing to the others
@@ -75,16 +78,36 @@ def fit_star_fluxes(
         StarFluxes.
     """
     n_frames, n_stars = data.shape[:2]
-    per_block = max(1, STAMPS_PER_BLOCK // n_stars)
+    where = device()
+    slots = padded_count(n_stars) if where.fixed else n_stars
+    stamp = 8 * WIDE_ARRAYS * (data.shape[-1] * psf.shape[-1])
+    per_block = max(1, where.batch(stamp, STAMPS_PER_BLOCK) // max(slots, 1))
+    if where.fixed:
+        per_block = min(per_block, padded_count(n_frames))
     blocks = []
     for start in range(0, n_frames, per_block):
         part = slice(start, start + per_block)
-        blocks.append(
-            _fit_block(
-                data[part], noise[part], good[part], psf[part], subsampling, uniform_background, max_iter
-            )
+        count = len(data[part])
+        missing = (per_block - count, slots - n_stars) if where.fixed else (0, 0)
+        fit = _fit_block(
+            _padded(data[part], missing),
+            _padded(noise[part], missing),
+            _padded(good[part], missing),
+            _padded(psf[part], missing[: psf.ndim - 2]),
+            subsampling,
+            uniform_background,
+            max_iter,
+            where,
         )
+        blocks.append([column[:count, :n_stars] for column in fit])
     return StarFluxes(*(np.concatenate(column) for column in zip(*blocks)))
+
+
+def _padded(array: np.ndarray, missing: tuple[int, ...]) -> np.ndarray:
+    """With so much more, of zeros, at the end of the first axes: stamps without a good pixel."""
+    if not any(missing):
+        return array
+    return np.pad(array, [(0, more) for more in missing] + [(0, 0)] * (array.ndim - len(missing)))
 
 
 def _fit_block(
@@ -95,6 +118,7 @@ def _fit_block(
     subsampling: int,
     uniform_background: bool,
     max_iter: int,
+    where: Device,
 ) -> tuple[np.ndarray, ...]:
     has_psf = np.isfinite(psf).all(axis=(-2, -1))
     has_psf = has_psf[:, None] if psf.ndim == 3 else has_psf
@@ -107,7 +131,7 @@ def _fit_block(
     narrow = narrow_from_full(np.nan_to_num(psf)) * subsampling**2
     narrow = narrow[:, None] if psf.ndim == 3 else narrow
     x, y = (np.nan_to_num(offset) for offset in start_positions(data, noise, good))
-    solver = _Solver(data, noise, narrow, subsampling, n_parameters)
+    solver = _Solver(data, noise, narrow, subsampling, n_parameters, where)
     fit = solver.run(good, x, y, max_iter)
     rejected = outlying_pixels(data, fit.model, noise, good, PSF_ERROR)
     if rejected.any():
@@ -131,11 +155,27 @@ def _fit_block(
 class _System(NamedTuple):
     """The least-squares problem at given positions; columns: unit flux, its x and y derivatives, background."""
 
-    normal: np.ndarray  # [F, S, P, P], derivatives times the flux, prior included
-    slope: np.ndarray  # [F, S, 2], descent of the cost along x and y
-    linear: np.ndarray  # [F, S, 1 or 2], flux and background
-    chi2: np.ndarray
-    cost: np.ndarray  # chi2 plus the prior on the position
+    normal: Any  # [F, S, P, P], derivatives times the flux, prior included
+    slope: Any  # [F, S, 2], descent of the cost along x and y
+    linear: Any  # [F, S, 1 or 2], flux and background
+    chi2: Any
+    cost: Any  # chi2 plus the prior on the position
+
+
+class _Stamps(NamedTuple):
+    """What is fitted."""
+
+    data: Any  # [F, S, n, n]
+    weight: Any
+    narrow: Any  # [F, S or 1, N, N]
+    start: Any  # [F, S, 2] positions
+
+
+class _State(NamedTuple):
+    position: Any  # [F, S, 2]
+    damping: Any
+    converged: Any
+    system: _System
 
 
 class _Fit(NamedTuple):
@@ -153,85 +193,118 @@ class _Solver:
     """Levenberg-Marquardt on the positions; flux and background are solved exactly at each position."""
 
     def __init__(
-        self, data: np.ndarray, noise: np.ndarray, narrow: np.ndarray, subsampling: int, n_parameters: int
+        self,
+        data: np.ndarray,
+        noise: np.ndarray,
+        narrow: np.ndarray,
+        subsampling: int,
+        n_parameters: int,
+        where: Device,
     ):
-        self.data, self.noise, self.narrow = data, noise, narrow
-        self.subsampling, self.n_parameters = subsampling, n_parameters
-        self.linear = [0, 3] if n_parameters == 4 else [0]
+        self.data, self.noise, self.narrow = where.put(data), noise, where.put(narrow)
+        self.static = {"subsampling": subsampling, "n_parameters": n_parameters}
+        self.where = where
 
     def run(self, good: np.ndarray, x: np.ndarray, y: np.ndarray, max_iter: int) -> _Fit:
+        call, host = self.where.call, self.where.host
         weight = np.where(good, 1.0 / self.noise**2, 0.0)
-        start = np.stack([x, y], axis=-1)
-        position, damping = start, np.zeros(x.shape)
-        system = self._system(weight, position, start)
-        converged: np.ndarray = np.asarray(~good.any(axis=(2, 3)))
+        stamps = _Stamps(self.data, self.where.put(weight), self.narrow, np.stack([x, y], axis=-1))
+        system = call(_system, stamps, stamps.start, **self.static)
+        state = _State(stamps.start, np.zeros(x.shape), ~good.any(axis=(2, 3)), system)
         for _ in range(max_iter):
-            if converged.all():
+            if host(state.converged).all():
                 break
-            step, sigma = self._step(system, damping)
-            trial = np.clip(position + step, start - MAX_SHIFT, start + MAX_SHIFT)
-            tried = self._system(weight, trial, start)
-            better = (tried.cost <= system.cost) & ~converged
-            converged = converged | (np.abs(trial - position) < TOLERANCE * sigma).all(axis=-1)
-            position = np.where(better[..., None], trial, position)
-            system = _System(
-                *(
-                    np.where(better.reshape(better.shape + (1,) * (old.ndim - 2)), new, old)
-                    for new, old in zip(tried, system)
-                )
-            )
-            damping = np.where(better, damping / 5.0, np.maximum(damping * 5.0, 0.1))
-        variance = np.linalg.inv(system.normal)[..., 0, 0]
-        background = system.linear[..., 1] if self.n_parameters == 4 else np.zeros(x.shape)
-        model = (
-            system.linear[..., 0, None, None] * self._columns(position)[:, :, 0] + background[..., None, None]
-        )
+            state = call(_improved, stamps, state, **self.static)
+        position = host(state.position)
+        variance, background, model = (host(one) for one in call(_result, stamps, state, **self.static))
         return _Fit(
-            system.linear[..., 0],
+            host(state.system.linear)[..., 0],
             variance,
             position[..., 0],
             position[..., 1],
             background,
-            system.chi2,
-            converged,
+            host(state.system.chi2),
+            host(state.converged),
             model,
         )
 
-    def _columns(self, position: np.ndarray) -> np.ndarray:
-        """[F, S, P, n, n]."""
-        size = self.data.shape[-1]
-        across, across_slope = star_operator(position[..., 0], size, self.subsampling)
-        down, down_slope = star_operator(position[..., 1], size, self.subsampling)
-        half, half_slope = down @ self.narrow, down_slope @ self.narrow
-        across, across_slope = across.swapaxes(-1, -2), across_slope.swapaxes(-1, -2)
-        columns = [half @ across, half @ across_slope, half_slope @ across]
-        if self.n_parameters == 4:
-            columns.append(np.ones_like(columns[0]))
-        return np.stack(columns, axis=2)
 
-    def _system(self, weight: np.ndarray, position: np.ndarray, start: np.ndarray) -> _System:
-        stamps = position.shape[:2]
-        columns = self._columns(position).reshape(*stamps, self.n_parameters, -1)
-        weighted = columns * weight.reshape(*stamps, 1, -1)
-        normal = weighted @ columns.swapaxes(-1, -2) + 1e-30 * np.eye(self.n_parameters)
-        right = (weighted @ self.data.reshape(*stamps, -1, 1))[..., 0]
-        block = normal[..., self.linear, :][..., self.linear]
-        linear = np.linalg.solve(block, right[..., self.linear, None])[..., 0]
-        chi2 = (weight * self.data**2).sum(axis=(2, 3)) - (linear * right[..., self.linear]).sum(axis=-1)
-        flux = linear[..., :1]
-        pull = (position - start) / POSITION_PRIOR**2
-        fitted = (normal[..., 1:3, :][..., self.linear] @ linear[..., None])[..., 0]
-        slope = flux * (right[..., 1:3] - fitted) - pull
-        unit = np.ones_like(flux)
-        scale = np.concatenate([unit, flux, flux, unit][: self.n_parameters], axis=-1)
-        prior = np.diag([0.0, 1.0, 1.0, 0.0][: self.n_parameters]) / POSITION_PRIOR**2
-        normal = normal * scale[..., None] * scale[..., None, :] + prior
-        return _System(normal, slope, linear, chi2, chi2 + (pull * (position - start)).sum(axis=-1))
+def _improved(
+    stamps: _Stamps, state: _State, *, subsampling: int, n_parameters: int, xp: ModuleType
+) -> _State:
+    """One iteration; what has converged stays."""
+    position, start, system = state.position, stamps.start, state.system
+    step, sigma = _step(system, state.damping, n_parameters, xp)
+    trial = xp.clip(position + step, start - MAX_SHIFT, start + MAX_SHIFT)
+    tried = _system(stamps, trial, subsampling=subsampling, n_parameters=n_parameters, xp=xp)
+    better = (tried.cost <= system.cost) & ~state.converged
+    arrived = (xp.abs(trial - position) < TOLERANCE * sigma).all(axis=-1)
+    taken = _System(
+        *(
+            xp.where(better.reshape(better.shape + (1,) * (old.ndim - 2)), new, old)
+            for new, old in zip(tried, system)
+        )
+    )
+    return _State(
+        xp.where(better[..., None], trial, position),
+        xp.where(better, state.damping / 5.0, xp.maximum(state.damping * 5.0, 0.1)),
+        state.converged | arrived,
+        taken,
+    )
 
-    def _step(self, system: _System, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The move in x and y, and the uncertainty of both."""
-        diagonal = np.einsum("fspp->fsp", system.normal)
-        damped = system.normal + (diagonal * damping[..., None])[..., None] * np.eye(self.n_parameters)
-        covariance = np.linalg.inv(damped)[..., 1:3, 1:3]
-        step = (covariance @ system.slope[..., None])[..., 0]
-        return np.clip(step, -MAX_STEP, MAX_STEP), np.sqrt(np.einsum("fspp->fsp", covariance))
+
+def _result(
+    stamps: _Stamps, state: _State, *, subsampling: int, n_parameters: int, xp: ModuleType
+) -> tuple[Any, Any, Any]:
+    """Variance of the fluxes [F, S], backgrounds [F, S], and models [F, S, n, n]."""
+    linear = state.system.linear
+    variance = xp.linalg.inv(state.system.normal)[..., 0, 0]
+    background = linear[..., 1] if n_parameters == 4 else xp.zeros(variance.shape)
+    unit = _columns(stamps, state.position, subsampling, n_parameters, xp)[:, :, 0]
+    return variance, background, linear[..., 0, None, None] * unit + background[..., None, None]
+
+
+def _columns(stamps: _Stamps, position: Any, subsampling: int, n_parameters: int, xp: ModuleType) -> Any:
+    """[F, S, P, n, n]."""
+    size = stamps.data.shape[-1]
+    across, across_slope = star_operator(position[..., 0], size, subsampling, xp)
+    down, down_slope = star_operator(position[..., 1], size, subsampling, xp)
+    half, half_slope = down @ stamps.narrow, down_slope @ stamps.narrow
+    across, across_slope = across.swapaxes(-1, -2), across_slope.swapaxes(-1, -2)
+    columns = [half @ across, half @ across_slope, half_slope @ across]
+    if n_parameters == 4:
+        columns.append(xp.ones_like(columns[0]))
+    return xp.stack(columns, axis=2)
+
+
+def _system(
+    stamps: _Stamps, position: Any, *, subsampling: int, n_parameters: int, xp: ModuleType
+) -> _System:
+    shape = position.shape[:2]
+    used = np.array([0, 3] if n_parameters == 4 else [0])  # the columns of the linear parameters
+    columns = _columns(stamps, position, subsampling, n_parameters, xp).reshape(*shape, n_parameters, -1)
+    weighted = columns * stamps.weight.reshape(*shape, 1, -1)
+    normal = weighted @ columns.swapaxes(-1, -2) + 1e-30 * np.eye(n_parameters)
+    right = (weighted @ stamps.data.reshape(*shape, -1, 1))[..., 0]
+    block = normal[..., used, :][..., used]
+    linear = xp.linalg.solve(block, right[..., used, None])[..., 0]
+    chi2 = (stamps.weight * stamps.data**2).sum(axis=(2, 3)) - (linear * right[..., used]).sum(axis=-1)
+    flux = linear[..., :1]
+    pull = (position - stamps.start) / POSITION_PRIOR**2
+    fitted = (normal[..., 1:3, :][..., used] @ linear[..., None])[..., 0]
+    slope = flux * (right[..., 1:3] - fitted) - pull
+    unit = xp.ones_like(flux)
+    scale = xp.concatenate([unit, flux, flux, unit][:n_parameters], axis=-1)
+    prior = np.diag([0.0, 1.0, 1.0, 0.0][:n_parameters]) / POSITION_PRIOR**2
+    normal = normal * scale[..., None] * scale[..., None, :] + prior
+    return _System(normal, slope, linear, chi2, chi2 + (pull * (position - stamps.start)).sum(axis=-1))
+
+
+def _step(system: _System, damping: Any, n_parameters: int, xp: ModuleType) -> tuple[Any, Any]:
+    """The move in x and y, and the uncertainty of both."""
+    diagonal = xp.diagonal(system.normal, axis1=-2, axis2=-1)
+    damped = system.normal + (diagonal * damping[..., None])[..., None] * np.eye(n_parameters)
+    covariance = xp.linalg.inv(damped)[..., 1:3, 1:3]
+    step = (covariance @ system.slope[..., None])[..., 0]
+    spread = xp.sqrt(xp.diagonal(covariance, axis1=-2, axis2=-1))
+    return xp.clip(step, -MAX_STEP, MAX_STEP), spread

@@ -7,6 +7,8 @@ separable, so that scale j is `S_j h S_j^T - S_(j+1) h S_(j+1)^T` with cumulativ
 """
 
 from functools import lru_cache
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -37,18 +39,19 @@ def smoothing_matrices(size: int) -> np.ndarray:
     return result
 
 
-def starlet(image: np.ndarray) -> np.ndarray:
+def starlet(image: Any, xp: ModuleType = np) -> Any:
     """Starlet coefficients of square images.
 
     Args:
         image: [..., N, N].
+        xp: the array module.
 
     Returns:
         [..., J + 1, N, N]: the details from fine to coarse, the smooth image last. They sum to the image.
     """
     matrices = smoothing_matrices(image.shape[-1])
     smooth = matrices @ image[..., None, :, :] @ matrices.swapaxes(-1, -2)
-    return np.concatenate([smooth[..., :-1, :, :] - smooth[..., 1:, :, :], smooth[..., -1:, :, :]], axis=-3)
+    return xp.concatenate([smooth[..., :-1, :, :] - smooth[..., 1:, :, :], smooth[..., -1:, :, :]], axis=-3)
 
 
 def coefficient_sigma(variance: np.ndarray, blur: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from lightcurver_ops.stages.pipeline import STAGES, pipeline_state
 from lightcurver_ops.stages.plate_solving import PlateSolving
 from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
 from lightcurver_ops.stages.read_convert_skysub_character_catalog import ReadConvertSkysubCharacterCatalog
+from lightcurver_ops.storage.object_store import ObjectStore, is_object, store_of
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> N
         known = raw_rows.known_raw_files(connection, lens.name)
     read_as = _reading_hash(lens)
     changed = [raw for raw in listed if not _is_known(raw, known.get(raw.path), read_as)]
-    complete = [raw for raw in changed if is_complete(raw, watch, time.time() if now is None else now)]
+    moment, store = time.time() if now is None else now, store_of(lens.config.raw)
+    complete = [raw for raw in changed if is_complete(raw, watch, moment, store)]
     complete = _at_rest(complete, watch)
     common = {"noticed_at": ledger.now(), "read_as": read_as}
     with ThreadPoolExecutor(_READERS) as readers:
@@ -110,21 +112,23 @@ def is_marker(path: str, watch: Watch) -> bool:
     return watch.marker_suffix is not None and path.endswith(watch.marker_suffix)
 
 
-def is_complete(raw: RawFile, watch: Watch, now: float) -> bool:
+def is_complete(raw: RawFile, watch: Watch, now: float, store: ObjectStore | None = None) -> bool:
     """Whether a file is no longer being written: its marker file is there, or it has not changed for a while.
 
-    An object in a store appears only when it is whole.
+    An object in a store appears only when it is whole. ``store``: of a file in S3 storage, where its marker is.
     """
     if watch.marker_suffix is not None:
-        return _exists(raw.path + watch.marker_suffix)
+        return _exists(raw.path + watch.marker_suffix, store or ObjectStore())
     if "://" in raw.path:
         return True
     return now - int(raw.modified) / 1e9 >= watch.settle_seconds
 
 
-def _exists(path: str) -> bool:
+def _exists(path: str, store: ObjectStore) -> bool:
     if "://" not in path:
         return Path(path).exists()
+    if is_object(path):
+        return store.exists(path)
     import fsspec
 
     filesystem, inner = fsspec.core.url_to_fs(path)
@@ -138,7 +142,7 @@ def _row(lens: Lens, raw: RawFile) -> dict[str, Any]:
     settings = lens.config.raw
     mjd, night, problem = None, None, None
     try:
-        header = read_raw_header(raw.path, hdus_header=settings.hdus_header)
+        header = read_raw_header(raw.path, hdus_header=settings.hdus_header, store=store_of(settings))
         mjd = headers.fields_of(header, settings, raw.path).mjd
         night = night_of_mjd(mjd, timezone_name(lens.config)).isoformat()
     except BadFrame as error:

@@ -9,6 +9,7 @@ from lightcurver_ops.bookkeeping import raw_files as raw_rows
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.operations import decisions
 from lightcurver_ops.operations.arrivals import notice_raw_files
 from lightcurver_ops.operations.nights import parse_night
 from lightcurver_ops.stages.base import WHOLE_LENS, Lens, is_called
@@ -49,10 +50,8 @@ def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str, watch: Watch
         parse_night(night)
     if first > last:
         raise ConfigurationError(f"first_night {first} is after last_night {last}")
-    if (wanted.exclude_frames or wanted.exclude_stars) and not wanted.comment.strip():
-        raise ConfigurationError(
-            "comment: say why frames or stars are excluded; the reason is kept with the decision"
-        )
+    if wanted.exclude_frames or wanted.exclude_stars:
+        decisions.reason_of(wanted.comment)
     notice_raw_files(lens, watch or Watch())  # frames that `lcops run` imported have no night yet
     with reading(lens.engine) as connection:
         raw = raw_rows.known_raw_files(connection, lens.name)
@@ -61,9 +60,11 @@ def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str, watch: Watch
     units = {WHOLE_LENS, *inside, *(row.image_relpath for row in every if row.original_image_path in inside)}
     unwanted = _frames_called(lens, every, wanted.exclude_frames)
     with writing(lens.engine) as connection:
-        frames.eliminate(connection, [row.id for row in unwanted], wanted.comment, f"{frames.USER} {by}")
-        for star in stars_called(connection, lens, wanted.exclude_stars):
-            stars.exclude_star(connection, lens.name, star, wanted.comment, by)
+        if unwanted:
+            decisions.eliminate_frames(connection, lens.name, unwanted, wanted.comment, by)
+        if wanted.exclude_stars:
+            chosen = stars_called(connection, lens, wanted.exclude_stars)
+            decisions.exclude_stars(connection, lens.name, chosen, wanted.comment, by)
         if wanted.redo:
             for stage in STAGES[max(number, 1) :]:
                 ledger.forget(connection, lens.name, [stage.name], units if stage.frame_wise else None)

@@ -13,9 +13,11 @@ from lightcurver_ops.bookkeeping import ledger, photometry
 from lightcurver_ops.bookkeeping import raw_files as raw_rows
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import stage_runs
+from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.nights import night_at, timezone_name
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.pipeline import STAGE_NAMES
+from lightcurver_ops.stages.publishing import check_rows
 from lightcurver_ops.stages.usage import usage
 
 _DAY = timedelta(days=1)
@@ -80,17 +82,19 @@ def _reasons(connection: sa.Connection, lens: Lens) -> dict[str, str | None]:
     """raw path: why it is not used; None where it is."""
     imported = ledger.products_of(connection, lens.name, STAGE_NAMES[1])
     reasons: dict[str, str | None] = {
-        path: _general(product.reason or product.status, path)
+        path: without_names(product.reason or product.status, path)
         for path, product in imported.items()
         if product.status != ledger.DONE
     }
     for item in usage(connection, lens.config):
         path = item.frame.original_image_path
-        reasons[path] = None if item.reason is None else _general(item.reason, path, item.frame.image_relpath)
+        reasons[path] = (
+            None if item.reason is None else without_names(item.reason, path, item.frame.image_relpath)
+        )
     return reasons
 
 
-def _general(reason: str, *names: str) -> str:
+def without_names(reason: str, *names: str) -> str:
     """A reason without the name of its frame, so that equal ones are counted together."""
     for name in names:
         reason = reason.replace(f"{name}: ", "").replace(name, "")
@@ -109,27 +113,25 @@ def _failures(connection: sa.Connection, lens: str) -> dict[str, str]:
 def _moved(connection: sa.Connection, lens: Lens, sigma: float, since: datetime) -> list[str]:
     """Images of light curves published since then that changed from the night before the last one to the last."""
     from lightcurver_ops.stages.light_curve_products import published_columns
+    from lightcurver_ops.stages.publication_summary import last_change
 
     sentences = []
     for filter_name in photometry.published_filters(connection, lens.name):
         publication = photometry.publication_of(connection, lens.name, filter_name)
         if publication is None or ledger.as_utc(publication.made_at) < since:
             continue
-        labels, _, nights = published_columns(connection, publication.id)
-        if len(nights["mjd"]) < 2:
+        try:
+            check_rows(connection, publication)
+        except ConfigurationError as changed:
+            sentences.append(str(changed))
             continue
+        labels, _, nights = published_columns(connection, publication.id)
         for label in labels:
-            flux, error = nights[f"{label}_flux"][-2:], nights[f"{label}_d_flux"][-2:]
-            change = float((flux[1] - flux[0]) / math.hypot(*error))
-            if abs(change) > sigma:
-                magnitudes = nights[f"{label}_mag"][-2:]
-                difference = (
-                    f", {magnitudes[1] - magnitudes[0]:+.3f} mag"
-                    if all(map(math.isfinite, magnitudes))
-                    else ""
-                )
+            change = last_change(nights, label)
+            if abs(change.sigma) > sigma:
+                difference = f", {change.mag:+.3f} mag" if math.isfinite(change.mag) else ""
                 sentences.append(
-                    f"image {label}, filter {filter_name}: {change:+.1f} sigma{difference} since the night before"
+                    f"image {label}, filter {filter_name}: {change.sigma:+.1f} sigma{difference} since the night before"
                 )
     return sentences
 

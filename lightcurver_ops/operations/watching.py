@@ -14,13 +14,14 @@ from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
 from lightcurver_ops.bookkeeping import raw_files as raw_rows
-from lightcurver_ops.bookkeeping.engine import open_engine, reading
+from lightcurver_ops.bookkeeping.engine import is_absent, open_engine, reading
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import LightcurverError
 from lightcurver_ops.operations.arrivals import is_complete, is_marker
 from lightcurver_ops.operations.observatory import Observatory, load_lenses
 from lightcurver_ops.stages.raw_listing import RawFile, list_remote
+from lightcurver_ops.storage.object_store import ObjectStore, is_object, store_of
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +100,19 @@ class RemoteRoot:
     """The files below a URL, listed whole every time: object stores have no directories that change."""
 
     root: str
+    store: ObjectStore
 
     def changed_files(self) -> list[RawFile]:
         """All files."""
-        return list_remote(self.root)
+        return list_remote(self.root, self.store)
 
     def look_again(self, path: str) -> None:
         """Nothing to do: everything is listed every time."""
 
 
-def open_root(root: str) -> LocalRoot | RemoteRoot:
-    """The files below a directory or URL."""
-    return RemoteRoot(root) if "://" in root else LocalRoot(root)
+def open_root(root: str, store: ObjectStore | None = None) -> LocalRoot | RemoteRoot:
+    """The files below a directory or URL; ``store``: of S3 storage."""
+    return RemoteRoot(root, store or ObjectStore()) if "://" in root else LocalRoot(root)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +124,14 @@ class _Interest:
     pattern: re.Pattern[str]
     config: LensConfig
 
-    def what(self) -> tuple[str, tuple[str, ...], str]:
+    @property
+    def store(self) -> ObjectStore:
+        """Where its frames in S3 storage are."""
+        return store_of(self.config.raw)
+
+    def what(self) -> tuple[str, tuple[str, ...], str, ObjectStore]:
         """What tells it from another interest."""
-        return self.lens, self.directories, self.pattern.pattern
+        return self.lens, self.directories, self.pattern.pattern, self.store
 
     def takes(self, path: str) -> bool:
         """Whether a file in one of its directories is one of its frames, by its name."""
@@ -154,7 +161,8 @@ class RawWatch:
     """
 
     def __init__(self, root: str, lenses: list[LensConfig], watch: Watch, database: str | None = None):
-        self._root = open_root(root)
+        self._path = root
+        self._roots: dict[ObjectStore | None, LocalRoot | RemoteRoot] = {}
         self._watch = watch
         self._database = database
         self._announced: dict[tuple[str, str], tuple[int, str, float]] = {}
@@ -165,7 +173,9 @@ class RawWatch:
         """Look for the frames of these lenses from now on."""
         interests = [interest_of(config) for config in lenses]
         if [one.what() for one in interests] != [one.what() for one in self._interests]:
-            self._root = open_root(self._root.root)  # what is there already may be new to one of them
+            # Opened anew: what is there already may be new to one of them. A bucket of one name may be in two stores.
+            stores = dict.fromkeys(one.store for one in interests) if is_object(self._path) else {None: None}
+            self._roots = {store: open_root(self._path, store) for store in stores}
         self._interests = interests
         self._by_directory: dict[str, list[_Interest]] = {}
         for interest in interests:
@@ -183,15 +193,17 @@ class RawWatch:
         """lens: number of files that are new and complete since the last poll, and not in its bookkeeping."""
         now = time.time() if now is None else now
         waiting: dict[str, list[RawFile]] = {}
-        for raw in self._root.changed_files():
-            if is_marker(raw.path, self._watch):
-                continue
-            for interest in self._interested(raw.path):
-                if not self._was_announced(interest.lens, raw, now):
-                    if is_complete(raw, self._watch, now):
+        for store, root in self._roots.items():
+            for raw in root.changed_files():
+                if is_marker(raw.path, self._watch):
+                    continue
+                for interest in self._interested(raw.path):
+                    if store not in (None, interest.store) or self._was_announced(interest.lens, raw, now):
+                        continue
+                    if is_complete(raw, self._watch, now, store):
                         waiting.setdefault(interest.lens, []).append(raw)
                     else:
-                        self._root.look_again(raw.path)
+                        root.look_again(raw.path)
         arrived = {}
         for interest in self._interests:
             files = waiting.get(interest.lens, [])
@@ -201,26 +213,29 @@ class RawWatch:
                 arrived[interest.lens] = len(new)
                 for raw in new:
                     self._announced[interest.lens, raw.path] = (raw.size, raw.modified, now)
-                    self._root.look_again(raw.path)  # until the bookkeeping has it
+                    self._look_again(raw.path)  # until the bookkeeping has it
         return arrived
+
+    def _look_again(self, path: str) -> None:
+        for root in self._roots.values():
+            root.look_again(path)
 
     def _was_announced(self, lens: str, raw: RawFile, now: float) -> bool:
         size, modified, when = self._announced.get((lens, raw.path), (-1, "", 0.0))
         if (size, modified) != (raw.size, raw.modified):
             return False
         if now - when < _REPEAT_S:
-            self._root.look_again(raw.path)
+            self._look_again(raw.path)
             return True
         return False  # the run that should have taken it did not: say it again, unless the bookkeeping has it
 
     def _unknown(self, config: LensConfig, files: list[RawFile]) -> list[RawFile]:
         """Files that the bookkeeping does not have in this state; all, where it cannot be asked."""
-        settings = config.with_settings(database=config.database or self._database)
-        scheme, _, file = settings.database_url.partition(":///")
-        if scheme.startswith("sqlite") and not Path(file).exists():
-            return files
+        url = config.in_database(self._database).database_url
         try:
-            engine = open_engine(settings.database_url)
+            if is_absent(url):
+                return files
+            engine = open_engine(url)
             try:
                 with reading(engine) as connection:
                     known = raw_rows.known_raw_files(connection, config.name)

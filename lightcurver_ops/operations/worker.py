@@ -147,11 +147,8 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
 
     try:
         config = load_lens(request["config"])
-        lens = Lens(
-            config.with_settings(
-                database=config.database or request.get("database"), processes=request.get("processes")
-            )
-        )
+        config = config.in_database(request.get("database"))
+        lens = Lens(config.with_settings(processes=request.get("processes")))
         try:
             ensure_initialized(lens)
             return ACTIONS[request["action"]](lens, request)

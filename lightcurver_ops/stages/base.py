@@ -338,7 +338,7 @@ class Run:
 def is_called(frame: sa.Row, name: str) -> bool:
     """Whether a user means this frame by a number, a name, or a pattern."""
     wants = RunOptions(frames=(name,)).wants
-    return str(frame.id) == name or wants(frame.image_relpath) or wants(frame.original_image_path)
+    return str(frame.number) == name or wants(frame.image_relpath) or wants(frame.original_image_path)
 
 
 def joined(names: Iterable[str], most: int = 10) -> str:

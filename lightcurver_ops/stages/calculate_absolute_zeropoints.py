@@ -17,7 +17,7 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
     flux_tables,
     frame_ids_of_filter,
 )
-from lightcurver_ops.stages.catalogs import catalog_identity
+from lightcurver_ops.stages.catalogs import catalog_identity, panstarrs_of, uses_panstarrs
 from lightcurver_ops.stages.star_columns import star_column
 
 
@@ -32,9 +32,14 @@ class CalculateAbsoluteZeropoints(Stage):
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         catalogue = catalog_identity(self.config)
         return {
-            filter_name: self.hash_inputs(inputs, catalogue)
+            filter_name: self.hash_inputs(inputs, *self._catalogues(filter_name, catalogue))
             for filter_name, inputs in flux_inputs(connection, self.lens, self).items()
         }
+
+    def _catalogues(self, filter_name: str, stars: str) -> list[str]:
+        """What decides the magnitudes of a filter's stars."""
+        band = self.config.band_of(filter_name)
+        return [stars, panstarrs_of(self.config).identity()] if band and uses_panstarrs(band) else [stars]
 
     def make(self, units: dict[str, str], run: Run) -> None:
         from lightcurver_ops.numerics.zeropoints import zero_points
@@ -63,7 +68,7 @@ class CalculateAbsoluteZeropoints(Stage):
     def _magnitudes(self, chosen: list[sa.Row], band: str) -> tuple[np.ndarray, np.ndarray]:
         from lightcurver_ops.numerics.synthetic_magnitudes import magnitudes_in_band
 
-        if band.endswith("_panstarrs"):
+        if uses_panstarrs(band):
             from lightcurver_ops.stages.panstarrs import panstarrs_magnitudes
 
             return panstarrs_magnitudes(self.config, chosen, band)
@@ -84,7 +89,7 @@ class CalculateAbsoluteZeropoints(Stage):
         run: Run,
     ) -> None:
         made = ledger.provenance(inputs_hash)
-        catalog = "panstarrs" if band.endswith("_panstarrs") else self.config.stars.gaia_provider
+        catalog = "panstarrs" if uses_panstarrs(band) else self.config.stars.gaia_provider
         star_rows = [
             {
                 "lens": self.lens.name,

@@ -88,4 +88,5 @@ class CalculateCommonAndTotalFootprint(Stage):
 
 def combined_footprint_of(connection: sa.Connection, lens: str) -> sa.Row | None:
     """The combined footprint of a lens."""
-    return connection.execute(sa.select(combined_footprint).where(combined_footprint.c.lens == lens)).first()
+    query = sa.select(combined_footprint).where(combined_footprint.c.lens == lens)
+    return connection.execute(query.order_by(combined_footprint.c.made_at.desc()).limit(1)).first()

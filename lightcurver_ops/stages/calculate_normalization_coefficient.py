@@ -215,7 +215,7 @@ class CalculateNormalizationCoefficient(Stage):
                     star_normalization.c.filter == filter_name,
                 )
             )
-            connection.execute(sa.insert(star_normalization), star_rows)
+            ledger.upsert(connection, star_normalization, star_rows)
 
         run.done(filter_name, inputs_hash, write)
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import ledger, schema
-from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.tables import lenses
 from lightcurver_ops.errors import ConfigurationError, NothingToDo
 from lightcurver_ops.stages.base import WHOLE_LENS, Report, Run, RunOptions, Stage
@@ -28,7 +28,7 @@ class InitializeDatabase(Stage):
         with reading(engine) as connection:
             known = connection.execute(sa.select(lenses).where(lenses.c.name == self.lens.name)).first()
         if known is None:
-            with engine.begin() as connection:
+            with writing(engine) as connection:
                 self._enter(connection)
         return super().run(options)
 

@@ -187,7 +187,7 @@ def _read(lens: Lens, filter_name: str, options: InjectionOptions) -> _Cutouts:
     path = prepared_path(lens.config, filter_name)
     prepared = read_prepared(path)
     with reading(lens.engine) as connection:
-        exptime = {row.id: row.exptime for row in frames.all_frames(connection, lens.name)}
+        exptime = {row.number: row.exptime for row in frames.all_frames(connection, lens.name)}
     lost = [int(frame) for frame in prepared.frame_id if int(frame) not in exptime]
     if lost:
         raise ConfigurationError(

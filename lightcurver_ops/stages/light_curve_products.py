@@ -86,12 +86,12 @@ def published_columns(connection: sa.Connection, publication_id: int) -> tuple[l
     """The labels of the images of a publication, and its tables per epoch and per night."""
     points = photometry.points_of(connection, publication_id)
     labels = list(dict.fromkeys(point.source for point in points))
-    first = {point.frame_id: point for point in points}
-    order = {frame_id: e for e, frame_id in enumerate(first)}
+    first = {point.frame_number: point for point in points}
+    order = {number: e for e, number in enumerate(first)}
     flux = np.full((len(order), len(labels)), np.nan)
     uncertainty, of_model = flux.copy(), flux.copy()
     for point in points:
-        place = order[point.frame_id], labels.index(point.source)
+        place = order[point.frame_number], labels.index(point.source)
         flux[place], uncertainty[place] = point.flux, point.flux_uncertainty
         if point.flux_uncertainty_model is not None:
             of_model[place] = point.flux_uncertainty_model

@@ -27,8 +27,16 @@ from lightcurver_ops.stages.control_light_curves import (
     write_controls,
 )
 from lightcurver_ops.stages.control_stars import Controls, controls_of_lens
-from lightcurver_ops.stages.light_curve_products import quoted_uncertainty, write_light_curves, write_scene
+from lightcurver_ops.stages.light_curve_products import (
+    Columns,
+    quoted_uncertainty,
+    write_light_curves,
+    write_scene,
+)
 from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedCutouts
+from lightcurver_ops.stages.provenance import Origins, without_nan
+from lightcurver_ops.stages.publication_summary import save_summary
+from lightcurver_ops.stages.publishing import snapshot_writer
 from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of, starting_background_path
 from lightcurver_ops.stages.stamp_extraction import ROI
 
@@ -39,7 +47,7 @@ class ModelCalibratedCutouts(Stage):
     name = "model_calibrated_cutouts"
     title = "Joint model of the ROI, light curves"
     depends_on = ("prepare_calibrated_cutouts",)
-    version = 2
+    version = 3
     config_keys = (
         "roi.point_sources",
         "roi.ra",
@@ -111,7 +119,7 @@ class ModelCalibratedCutouts(Stage):
             run.note(f"{filter_name}: {len(prepared.mjd)} epochs, {state}, chi2 {np.median(fit.chi2):.2f}")
             self._note_controls(filter_name, chosen, record, run)
             self._publish(
-                filter_name, labels, prepared, fit, (uncertainty, of_model), record, inputs_hash, run
+                filter_name, labels, prepared, fit, (uncertainty, of_model), epochs, record, inputs_hash, run
             )
 
     def _fit(self, filter_name: str, config: LensConfig, prepared: Any, scene: Scene, name: str) -> Any:
@@ -152,6 +160,7 @@ class ModelCalibratedCutouts(Stage):
         prepared: Any,
         fit: Any,
         uncertainties: tuple[np.ndarray, np.ndarray | None],
+        epochs: Columns,
         control_stars: dict[str, Any] | None,
         inputs_hash: str,
         run: Run,
@@ -160,7 +169,8 @@ class ModelCalibratedCutouts(Stage):
         publication = {
             # Without the URL of the bookkeeping: it may hold a password.
             "configuration": json.dumps(
-                self.config.model_dump(mode="json", exclude={"database"}), sort_keys=True
+                self.config.model_dump(mode="json", exclude={"database", "database_read_only"}),
+                sort_keys=True,
             ),
             "loss": float(fit.loss),
             "converged": bool(fit.converged),
@@ -170,7 +180,7 @@ class ModelCalibratedCutouts(Stage):
         zeropoint = float(prepared.global_zeropoint)
         points = [
             {
-                "frame_id": int(prepared.frame_id[e]),
+                "frame_number": int(prepared.frame_id[e]),
                 "source": label,
                 "mjd": float(prepared.mjd[e]),
                 "flux": float(fit.flux[e, j]),
@@ -188,9 +198,22 @@ class ModelCalibratedCutouts(Stage):
             if np.isfinite(fit.flux[e, j])
         ]
 
+        with reading(self.lens.engine) as connection:
+            origins = Origins(connection, self.lens)
+        names = {row.number: relpath for relpath, row in origins.frames.items()}
+        document = origins.document(filter_name, [names[int(number)] for number in prepared.frame_id])
+        document["errors"] = without_nan(control_stars)
+        document["model"] = {"converged": bool(fit.converged), "update_of_an_earlier_fit": bool(fit.updated)}
+        columns = {name: values for name, values in epochs.items() if name != "frame_id"}
+        snapshot = snapshot_writer(self.config, filter_name, publication, (labels, columns), document)
+
         def write(connection: sa.Connection) -> None:
-            version = photometry.publish(connection, self.lens.name, filter_name, publication, points)
-            run.note(f"{filter_name}: light curve version {version}")
+            version, is_new = photometry.publish(
+                connection, self.lens.name, filter_name, publication, points, snapshot
+            )
+            save_summary(connection, self.lens.name, filter_name)
+            state = "" if is_new else " (unchanged)"
+            run.note(f"{filter_name}: light curve version {version}{state}")
 
         run.done(filter_name, inputs_hash, write)
 

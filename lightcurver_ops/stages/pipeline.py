@@ -57,7 +57,7 @@ def stage_number(text: str) -> int:
     if len(matches) == 1:
         return matches[0]
     near = difflib.get_close_matches(text, STAGE_NAMES, n=1, cutoff=0.4)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = f"; did you mean '{near[0]}'?" if near else "."
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(STAGE_NAMES))
     raise ConfigurationError(f"there is no stage '{text}'{hint} The stages are: {listed}")
 
@@ -96,6 +96,8 @@ def run_pipeline(
     options = options or RunOptions()
     ensure_initialized(lens)
     sweep_temporaries(lens.workdir)  # what killed processes left half-written
+    if lens.config.raw.cache_dir is not None:
+        sweep_temporaries(lens.config.raw.cache_dir)
     if redo is not None:
         _forget(lens, redo, options)
     results = []

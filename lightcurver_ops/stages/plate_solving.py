@@ -1,51 +1,32 @@
 """Stage 2: a verified WCS for each frame, its footprint, plate scale, seeing in arcsec, and angle to north."""
 
 import math
+import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping import frames, ledger
-from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping import attempts, frames, ledger
+from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.tables import footprints
-from lightcurver_ops.config import LensConfig
-from lightcurver_ops.errors import BadFrame, ConfigurationError, QualityGate
+from lightcurver_ops.errors import (
+    BadFrame,
+    ConfigurationError,
+    LightcurverError,
+    QualityGate,
+    TemporaryFailure,
+)
+from lightcurver_ops.stages.astrometry_index import index_directory, stars_around
 from lightcurver_ops.stages.base import Run, RunOptions, Stage, joined
-from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
-from lightcurver_ops.stages.parallel import map_tasks
+from lightcurver_ops.stages.catalogs import catalog_identity
+from lightcurver_ops.stages.frame_solving import Reference, Solved, SolveTask, solve_frame
+from lightcurver_ops.stages.parallel import Outcome, map_tasks
 
 SUSPICIOUS = "suspicious_plate_solved"
-_INDEX_EPOCH_MJD = (
-    59580.0  # one index for all frames: 2022.0, and solutions are refined at each frame's epoch
-)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A solved frame whose WCS is adapted to the others."""
-
-    name: str
-    image: Path
-    sources: Path
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class SolveTask:
-    """One frame to solve."""
-
-    config: LensConfig
-    name: str
-    image: Path
-    sources: Path
-    mjd: float
-    catalogue: Any = None
-    """Table of catalogue stars around the ROI, at their own epochs; None: no verification."""
-    index_dir: Path | None = None
-    reference: Reference | None = None
+HEADERS_LOOKED_AT = 20
+LONGEST_COMMENT = 2000
 
 
 class PlateSolving(Stage):
@@ -57,15 +38,19 @@ class PlateSolving(Stage):
     config_keys = (
         "plate_solving.already_plate_solved",
         "plate_solving.strategy",
+        "plate_solving.fallbacks",
         "plate_solving.plate_scale_interval",
         "plate_solving.search_radius",
         "plate_solving.alternate_plate_solve_gaia_radius",
         "plate_solving.index_dir",
         "plate_solving.reference_frame",
+        "plate_solving.sip_order",
+        "plate_solving.allow_unverified",
         "plate_solving.max_pixel_anisotropy",
         "roi.ra",
         "roi.dec",
     )
+    version = 2
     frame_wise = True
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
@@ -86,7 +71,14 @@ class PlateSolving(Stage):
         with reading(self.lens.engine) as connection:
             rows = {row.image_relpath: row for row in frames.all_frames(connection, self.lens.name)}
         catalogue = self._catalogue([rows[unit] for unit in units])
-        index_dir = self._index_dir(catalogue, rows)
+        settings = self.config.plate_solving
+        if (
+            not settings.already_plate_solved
+            and settings.strategy == "plate_solve"
+            and _solves_here(settings)
+        ):
+            sample = next(iter(rows.values()))  # once, before many workers need it
+            index_directory(self.config, catalogue, (sample.height, sample.width))
         reference = self._reference(rows)
         tasks = [
             SolveTask(
@@ -96,19 +88,52 @@ class PlateSolving(Stage):
                 self.lens.workdir / rows[unit].sources_relpath,
                 rows[unit].mjd,
                 catalogue,
-                index_dir,
                 reference if reference and reference.name != unit else None,
             )
             for unit in units
         ]
+        unsolved: list[SolveTask] = []
         for task, outcome in map_tasks(solve_frame, tasks, self.config.compute.processes):
-            row, inputs_hash = rows[task.name], units[task.name]
-            if outcome.error is None:
-                run.done(task.name, inputs_hash, self._solved(row, inputs_hash, outcome.result))
-            elif isinstance(outcome.error, BadFrame):
-                run.quarantine(task.name, inputs_hash, outcome.error, self._unsolved(row, outcome.error))
+            if outcome.error is None and outcome.result.error is not None:
+                unsolved.append(replace(task, before=outcome.result))
             else:
-                run.fail(task.name, inputs_hash, outcome.error)
+                self._record(rows[task.name], units[task.name], outcome, run)
+        # What is solved by the last solution depends on what was solved before: so this comes last of all.
+        temporary = []
+        for task, outcome in map_tasks(
+            solve_frame,
+            [self._from_last(task, rows[task.name]) for task in unsolved],
+            self.config.compute.processes,
+        ):
+            error = self._record(rows[task.name], units[task.name], outcome, run)
+            if isinstance(error, TemporaryFailure):
+                temporary.append(str(error))
+        if temporary:
+            raise TemporaryFailure(f"{joined(temporary, 3)} (the other frames are done)")
+
+    def _from_last(self, task: SolveTask, row: sa.Row) -> SolveTask:
+        with reading(self.lens.engine) as connection:
+            last = attempts.last_solution(connection, row)
+        return replace(task, last=self.lens.workdir / last.image_relpath if last else None)
+
+    def _record(self, row: sa.Row, inputs_hash: str, outcome: Outcome, run: Run) -> LightcurverError | None:
+        """Enter what became of a frame; the error of one that is not solved."""
+        if outcome.error is not None and not isinstance(outcome.error, BadFrame):
+            run.fail(row.image_relpath, inputs_hash, outcome.error)
+            return None
+        result = outcome.result or Solved(error=outcome.error)
+        tried = [asdict(one) for one in result.attempts]
+        if result.error is None:
+            run.done(row.image_relpath, inputs_hash, self._solved(row, inputs_hash, result, tried))
+        elif isinstance(result.error, BadFrame):
+            run.quarantine(
+                row.image_relpath, inputs_hash, result.error, self._unsolved(row, result.error, tried)
+            )
+        else:
+            with writing(self.lens.engine) as connection:
+                attempts.save_attempts(connection, row.id, tried)
+            run.fail(row.image_relpath, inputs_hash, result.error)
+        return result.error
 
     def check(self, connection: sa.Connection) -> None:
         """The minimum fraction of solved frames, among those not eliminated for another reason."""
@@ -123,55 +148,34 @@ class PlateSolving(Stage):
             raise QualityGate(
                 f"{self.lens.name}: only {len(rows) - len(unsolved)} of {len(rows)} frames are plate solved, "
                 f"fewer than the fraction plate_solving.min_success_fraction = {needed}; "
-                f"not solved: {joined(unsolved)}. See why with `lcops frames list`; check plate_scale_interval, "
-                "search_radius and the ROI's position, or eliminate hopeless frames with `lcops frames eliminate`",
+                f"not solved: {joined(unsolved)}. See why with `lcops astrometry show CONFIG --unsolved`; check "
+                "plate_scale_interval, search_radius and the ROI's position, or eliminate hopeless frames with "
+                "`lcops frames eliminate`",
                 solved=len(rows) - len(unsolved),
                 attempted=len(rows),
             )
 
     def _catalogue(self, rows: list[sa.Row]) -> Any:
-        """Stars around the ROI to solve against and to verify with; a lens that comes solved does without."""
-        from lightcurver_ops.catalogs.regions import Disk
-
-        settings = self.config.plate_solving
-        if settings.already_plate_solved and self.config.stars.gaia_provider != "file":
-            return None  # the solutions are trusted: no query for their sake
-        roi = self.config.roi
+        """Stars around the ROI, to solve against and to verify with."""
         diagonal = max(math.hypot(row.width, row.height) for row in rows)
-        radius = settings.alternate_plate_solve_gaia_radius or min(
-            0.5 * diagonal * settings.plate_scale_interval[1] + 3600 * settings.search_radius, 3600 * 5.0
-        )
-        provider = catalog_of(self.config)
-        table = provider.query(Disk(roi.ra, roi.dec, radius / 3600))
-        if len(table) == 0 and not settings.already_plate_solved:
-            raise ConfigurationError(
-                f"the catalogue {provider.name} has no star within {radius:.0f} arcsec of the ROI "
-                f"({roi.ra:.5f}, {roi.dec:+.5f}): check roi.ra and roi.dec, and that the catalogue covers them"
-            )
-        return table
+        scale = self._scale_of_headers(rows) if self.config.plate_solving.already_plate_solved else None
+        return stars_around(self.config, diagonal, scale)
 
-    def _index_dir(self, catalogue: Any, rows: dict[str, sa.Row]) -> Path | None:
-        settings = self.config.plate_solving
-        if settings.already_plate_solved or settings.strategy != "plate_solve":
-            return None
-        if settings.index_dir is not None:
-            if not settings.index_dir.is_dir():
-                raise ConfigurationError(
-                    f"plate_solving.index_dir = {settings.index_dir} is not a directory; name the one with the index "
-                    "files, or null to build an index from the lens's catalogue"
-                )
-            return settings.index_dir
-        from lightcurver_ops.astrometry.index_files import build_index
+    def _scale_of_headers(self, rows: list[sa.Row]) -> float | None:
+        """Of frames that come solved: a far smaller field than plate_scale_interval, which nobody sets then, allows."""
+        from lightcurver_ops.astrometry.geometry import plate_scale
+        from lightcurver_ops.astrometry.header_wcs import read_wcs
+        from lightcurver_ops.storage import frames as frame_files
 
-        if settings.astrometry_net_api_key_file is not None:
-            return None
-        sample = next(iter(rows.values()))
-        return build_index(
-            _at_epoch(catalogue, _INDEX_EPOCH_MJD),
-            self.lens.workdir / "astrometry_index",
-            (sample.height, sample.width),
-            settings.plate_scale_interval,
-        )
+        scales = []
+        for row in rows[:: max(1, len(rows) // HEADERS_LOOKED_AT)]:
+            path, shape = self.lens.workdir / row.image_relpath, (row.height, row.width)
+            try:
+                header = frame_files.read_raw_wcs(path) or frame_files.read_header(path)
+                scales.append(plate_scale(read_wcs(row.image_relpath, header, shape), shape))
+            except BadFrame:
+                continue
+        return 1.1 * statistics.median(scales) if scales else None
 
     def _reference(self, rows: dict[str, sa.Row]) -> Reference | None:
         settings = self.config.plate_solving
@@ -183,7 +187,7 @@ class PlateSolving(Stage):
             solved = {
                 unit: row
                 for unit, row in solved.items()
-                if wanted(unit) or str(row.id) == settings.reference_frame
+                if wanted(unit) or str(row.number) == settings.reference_frame
             }
         if not solved:
             which = f"the frame {settings.reference_frame}" if settings.reference_frame else "any frame"
@@ -197,136 +201,58 @@ class PlateSolving(Stage):
         return Reference(unit, workdir / row.image_relpath, workdir / row.sources_relpath, shape)
 
     def _solved(
-        self, row: sa.Row, inputs_hash: str, result: dict[str, Any]
+        self, row: sa.Row, inputs_hash: str, result: Solved, tried: list[dict[str, Any]]
     ) -> Callable[[sa.Connection], None]:
         def write(connection: sa.Connection) -> None:
-            footprint = {"frame_id": row.id, **result["footprint"], **ledger.provenance(inputs_hash)}
+            attempts.save_attempts(connection, row.id, tried)
+            footprint = {"frame_id": row.id, **result.footprint, **ledger.provenance(inputs_hash)}
             ledger.upsert(connection, footprints, [footprint])
-            values = {**result["frame"], "plate_solved": True, "attempted_plate_solve": True}
+            values = {**result.frame, "plate_solved": True, "attempted_plate_solve": True}
             if row.seeing_pixels is not None:
-                values["seeing_arcseconds"] = row.seeing_pixels * result["frame"]["pixel_scale"]
+                values["seeing_arcseconds"] = row.seeing_pixels * result.frame["pixel_scale"]
             frames.restore(connection, [row.id], by=self.name)
             frames.update_frame(connection, row.id, **values)
-            if result["anisotropy"] > self.config.plate_solving.max_pixel_anisotropy:
+            if result.anisotropy > self.config.plate_solving.max_pixel_anisotropy:
                 frames.eliminate(connection, [row.id], SUSPICIOUS, self.name)
 
         return write
 
-    def _unsolved(self, row: sa.Row, error: BadFrame) -> Callable[[sa.Connection], None]:
+    def _unsolved(
+        self, row: sa.Row, error: BadFrame, tried: list[dict[str, Any]]
+    ) -> Callable[[sa.Connection], None]:
+        """A frame that nothing solves is eliminated with the reason; with other inputs it is tried again."""
+
         def write(connection: sa.Connection) -> None:
+            attempts.save_attempts(connection, row.id, tried)
             connection.execute(sa.delete(footprints).where(footprints.c.frame_id == row.id))
-            frames.restore(connection, [row.id], by=self.name)
             frames.update_frame(
                 connection,
                 row.id,
                 plate_solved=False,
                 attempted_plate_solve=True,
-                roi_in_footprint=None,
-                pixel_scale=None,
-                seeing_arcseconds=None,
-                comment=None if row.eliminated else f"not plate solved: {error}"[:500],
+                **dict.fromkeys(_ONLY_SOLVED),
             )
+            frames.eliminate(connection, [row.id], f"not plate solved: {error}"[:LONGEST_COMMENT], self.name)
 
         return write
 
 
-def solve_frame(task: SolveTask) -> dict[str, Any]:
-    """Solve one frame and write its WCS into its file; returns what the rows hold. Runs in a worker."""
-    from lightcurver_ops.astrometry import geometry
-    from lightcurver_ops.astrometry.footprints import polygon_to_text
-    from lightcurver_ops.storage import frames as frame_files
-
-    request = _request(task)
-    solution = _solver(task).solve(request)
-    settings = task.config.plate_solving
-    if not settings.already_plate_solved:
-        frame_files.write_wcs(task.image, solution.header)
-    roi = task.config.roi
-    wcs, shape = solution.wcs, request.shape
-    polygon = geometry.footprint_polygon(wcs, shape)
-    center = geometry.frame_centre(wcs, shape)
-    return {
-        "anisotropy": geometry.pixel_anisotropy(wcs, shape),
-        "footprint": {
-            "polygon": polygon_to_text(polygon),
-            "center_ra": center[0],
-            "center_dec": center[1],
-        },
-        "frame": {
-            "pixel_scale": geometry.plate_scale(wcs, shape),
-            "angle_to_north": geometry.angle_to_north(wcs, shape),
-            "roi_in_footprint": geometry.roi_in_footprint(polygon, roi.ra, roi.dec),
-            "plate_solve_method": solution.method,
-            "plate_solve_n_matched": solution.n_matched,
-            "plate_solve_rms_arcsec": solution.rms_arcsec if math.isfinite(solution.rms_arcsec) else None,
-        },
-    }
+_ONLY_SOLVED = (
+    "roi_in_footprint",
+    "pixel_scale",
+    "angle_to_north",
+    "seeing_arcseconds",
+    "plate_solve_method",
+    "plate_solve_hint",
+    "plate_solve_n_matched",
+    "plate_solve_n_catalogue",
+    "plate_solve_rms_arcsec",
+    "plate_solve_rms_pixels",
+)
 
 
-def _request(task: SolveTask) -> Any:
-    from lightcurver_ops.astrometry.base import SolveRequest
-    from lightcurver_ops.storage import frames as frame_files
+def _solves_here(settings: Any) -> bool:
+    """Whether solve-field is to run on this machine: without it, and with a key, the hosted solver is asked."""
+    import shutil
 
-    found = frame_files.read_sources(task.sources)
-    header = frame_files.read_header(task.image)
-    known = task.catalogue is not None and len(task.catalogue)
-    roi, settings = task.config.roi, task.config.plate_solving
-    return SolveRequest(
-        name=task.name,
-        x=found.x,
-        y=found.y,
-        flux=found.flux,
-        shape=(header["NAXIS2"], header["NAXIS1"]),
-        hint_ra=roi.ra,
-        hint_dec=roi.dec,
-        radius_deg=settings.search_radius,
-        plate_scale_interval=settings.plate_scale_interval,
-        header=header,
-        catalogue=_at_epoch(task.catalogue, task.mjd) if known else None,
-    )
-
-
-def _at_epoch(table: Any, mjd: float) -> Any:
-    """The catalogue with its stars where they are at an epoch."""
-    from lightcurver_ops.astrometry.base import Catalogue
-    from lightcurver_ops.catalogs.base import unmasked
-    from lightcurver_ops.catalogs.motion import positions_at
-
-    motion = unmasked(table, "pmra"), unmasked(table, "pmdec")
-    ra, dec = positions_at(table["ra"], table["dec"], *motion, table["ref_epoch"], mjd)
-    return Catalogue(ra, dec, unmasked(table, "phot_g_mean_mag"))
-
-
-def _solver(task: SolveTask) -> Any:
-    settings = task.config.plate_solving
-    if settings.already_plate_solved:
-        from lightcurver_ops.astrometry.header_wcs import HeaderWcsSolver
-
-        return HeaderWcsSolver()
-    if settings.strategy == "adapt_wcs_from_reference" and task.reference is not None:
-        from lightcurver_ops.astrometry.reference_wcs import ReferenceWcsSolver
-        from lightcurver_ops.storage import frames as frame_files
-
-        found = frame_files.read_sources(task.reference.sources)
-        header = frame_files.read_header(task.reference.image)
-        return ReferenceWcsSolver(header, task.reference.shape, found.x, found.y, found.flux)
-    if settings.strategy == "plate_solve":
-        if settings.astrometry_net_api_key_file is not None:
-            from lightcurver_ops.astrometry.hosted import HostedSolver
-
-            return HostedSolver(_api_key(settings.astrometry_net_api_key_file))
-        from lightcurver_ops.astrometry.solve_field import SolveFieldSolver
-
-        return SolveFieldSolver(index_directory=task.index_dir)
-    from lightcurver_ops.astrometry.catalog_match import CatalogMatchSolver
-
-    return CatalogMatchSolver()
-
-
-def _api_key(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(
-            f"plate_solving.astrometry_net_api_key_file = {path}: cannot be read: {error.strerror}"
-        ) from error
+    return settings.astrometry_net_api_key_file is None or shutil.which("solve-field") is not None

@@ -157,7 +157,7 @@ class PrepareCalibratedCutouts(Stage):
         scale = coefficient[:, None, None]
         data, noisemap = inflate_masked(stack.data[:, 0] / scale, stack.noise[:, 0] / scale, stack.good[:, 0])
         return prepared_files.PreparedCutouts(
-            frame_id=np.array([row.id for row in rows]),
+            frame_id=np.array([row.number for row in rows]),
             data=data,
             noisemap=noisemap,
             psf=narrow,

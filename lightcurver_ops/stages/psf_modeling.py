@@ -1,6 +1,5 @@
 """Stage 6: the PSF of each frame from the stamps of its stars."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import PSFs
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Lens, Run, Stage
+from lightcurver_ops.stages.compilation import compilation_cache
 from lightcurver_ops.stages.reference_stars import frames_with, number_wanted, stars_per_frame
 from lightcurver_ops.stages.stamp_extraction import ROI, StampExtraction, index_regions
 from lightcurver_ops.stages.stamps import StampStack, read_stamps
@@ -225,15 +225,6 @@ def field_coordinates(lens: Lens, rows: list[sa.Row], stack: StampStack) -> np.n
     roi = read_stamps(lens.workdir, units, [[ROI]] * len(rows), size, 1)
     half = np.array([max(row.width, row.height) / 2 for row in rows])
     return np.nan_to_num((stack.centre - (roi.centre + roi.expected)) / half[:, None, None])
-
-
-def compilation_cache() -> Path:
-    """Where compiled code is kept between runs: $LCOPS_CACHE, else the user's cache directory."""
-    base = (
-        os.environ.get("LCOPS_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lcops"
-    )
-    return Path(base) / "jax"
 
 
 def read_psf_of(workdir: Path, psf: sa.Row) -> Any:

@@ -11,11 +11,8 @@ from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import WHOLE_LENS, Lens, Run, Stage
 from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
-from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of
+from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of, faintest_asked
 from lightcurver_ops.stages.star_columns import star_column
-
-NEIGHBOUR_DEPTH = 3.0
-"""Mag below the faintest reference star down to which an archive is asked for neighbours: 6 % of its light."""
 
 
 class QueryGaiaForStars(Stage):
@@ -186,7 +183,7 @@ class QueryGaiaForStars(Stage):
         settings, roi = self.config.stars, self.config.roi
         if settings.strategy == "ROI_disk":
             disk = Disk(roi.ra, roi.dec, settings.ROI_disk_radius_arcseconds / 3600)
-            table = catalogue.query(disk, max_gmag=self._max_gmag())
+            table = catalogue.query(disk, max_gmag=faintest_asked(self.config))
             return table, np.ones(len(table), dtype=bool)
         with reading(self.lens.engine) as connection:
             footprint = combined_footprint_of(connection, self.lens.name)
@@ -201,16 +198,12 @@ class QueryGaiaForStars(Stage):
             )
         corners = np.concatenate([piece[0] for piece in region.polygons])
         radius = separation_deg(corners[:, 0], corners[:, 1], roi.ra, roi.dec).max()
-        table = catalogue.query(Disk(roi.ra, roi.dec, float(radius)), max_gmag=self._max_gmag())
+        table = catalogue.query(Disk(roi.ra, roi.dec, float(radius)), max_gmag=faintest_asked(self.config))
         return table, region.contains(np.asarray(table["ra"]), np.asarray(table["dec"]))
-
-    def _max_gmag(self) -> float | None:
-        """The faint limit spares an archive stars too faint to disturb; of a file we see all. The cut comes after."""
-        limit = self.config.stars.max_gmag
-        return None if limit is None or self.config.stars.gaia_provider == "file" else limit + NEIGHBOUR_DEPTH
 
     def _positions_in(self, row: sa.Row, chosen: list[sa.Row]) -> dict[str, tuple[float, float]]:
         """Stars inside the frame at its epoch, half a stamp from its edges."""
+        from lightcurver_ops.astrometry.geometry import sky_to_pixel
         from lightcurver_ops.catalogs.motion import positions_at
         from lightcurver_ops.storage import frames as frame_files
 
@@ -220,7 +213,7 @@ class QueryGaiaForStars(Stage):
             star_column(chosen, name) for name in ("ra", "dec", "pmra", "pmdec", "ref_epoch")
         )
         ra, dec = positions_at(ra, dec, pmra, pmdec, ref_epoch, row.mjd)
-        x, y = wcs.world_to_pixel_values(ra, dec)
+        x, y = sky_to_pixel(wcs, ra, dec)  # NaN far outside the frame
         margin = self.config.cutouts.stamp_size_stars / 2
         inside = (x > margin) & (x < row.width - 1 - margin) & (y > margin) & (y < row.height - 1 - margin)
         return {chosen[i].gaia_id: (float(x[i]), float(y[i])) for i in np.flatnonzero(inside)}

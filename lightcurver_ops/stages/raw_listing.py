@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from lightcurver_ops.config.sections import Raw
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
+from lightcurver_ops.storage.object_store import ObjectStore, is_object, store_of
 
 
 @dataclass(frozen=True, order=True)
@@ -32,13 +33,14 @@ def list_raw_files(raw: Raw, *, may_be_empty: bool = False) -> list[RawFile]:
         may_be_empty: whether no file at all is fine (frames were imported before, and their raw files moved on).
 
     Raises:
-        ConfigurationError: a local directory does not exist, or holds not one matching file.
+        ConfigurationError: a local directory or a bucket does not exist, may not be listed, or holds not one matching
+            file.
         TemporaryFailure: a URL does not answer.
     """
     pattern = re.compile(translate(raw.files_match_pattern), re.IGNORECASE)
     found: dict[str, RawFile] = {}
     for directory in raw.raw_dirs:
-        listed = list_remote(directory) if "://" in directory else _local(Path(directory))
+        listed = list_remote(directory, store_of(raw)) if "://" in directory else _local(Path(directory))
         found |= {file.path: file for file in listed if pattern.match(PurePosixPath(file.path).name)}
     if not found and not may_be_empty:
         raise ConfigurationError(
@@ -64,8 +66,10 @@ def _local(directory: Path) -> list[RawFile]:
     return files
 
 
-def list_remote(url: str) -> list[RawFile]:
-    """All files below an fsspec URL; errors as `list_raw_files`."""
+def list_remote(url: str, store: ObjectStore) -> list[RawFile]:
+    """All files below a URL of S3 storage, or of any other that fsspec knows; errors as `list_raw_files`."""
+    if is_object(url):
+        return [RawFile(item.url, item.size, item.etag) for item in store.listed(url)]
     import fsspec
 
     protocol = url.split("://", 1)[0]

@@ -11,7 +11,7 @@ from lightcurver_ops.bookkeeping import frames, ledger
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.errors import BadFrame, FrameUnavailable
 from lightcurver_ops.stages.base import Run, Stage, joined
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
@@ -56,6 +56,10 @@ class ReadConvertSkysubCharacterCatalog(Stage):
         parser = self._parser_hash()
         raw_files = list_raw_files(self.config.raw, may_be_empty=frames.any_frame(connection, self.lens.name))
         return {raw.path: self.hash_inputs(parser, raw.path, raw.size, raw.modified) for raw in raw_files}
+
+    def retries(self, product: ledger.Product) -> bool:
+        """As every stage; and files that could not be had."""
+        return super().retries(product) or product.error_class == FrameUnavailable.__name__
 
     def make(self, units: dict[str, str], run: Run) -> None:
         listed = {raw.path: raw for raw in list_raw_files(self.config.raw)}
@@ -177,6 +181,7 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
     from lightcurver_ops.storage import frames as frame_files
     from lightcurver_ops.storage import header as headers
     from lightcurver_ops.storage import raw as raw_files
+    from lightcurver_ops.storage.object_store import store_of
 
     config, raw = task.config, task.config.raw
     name = task.raw.path
@@ -185,6 +190,7 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
         hdu_data=raw.hdu_data,
         hdus_header=raw.hdus_header,
         saturation_adu=config.cutouts.saturation_level,
+        store=store_of(raw, config.workdir),
     )
     fields = headers.fields_of(image.header, raw, name)
     pixel_hash = raw_files.content_hash(image.data)
@@ -236,6 +242,7 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
         "image_relpath": image_relpath,
         "sources_relpath": sources_relpath,
         "pixel_hash": pixel_hash,
+        "raw_sha256": image.sha256,
         "mjd": fields.mjd,
         "exptime": fields.exptime,
         "gain": fields.gain,

@@ -11,6 +11,7 @@ import numpy as np
 
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
+from lightcurver_ops.stages.compilation import keep_compiled_code
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,8 @@ COEFFICIENT_SLACK = 0.1  # of its uncertainty, that a coefficient may move befor
 class Scene:
     """The sky around the ROI in the pixels of the first epoch, and how the other epochs are turned against it."""
 
-    # A frame turned by less than this moves no pixel of the stamp visibly: its angle is measurement noise.
+    # A frame turned by less than this moves no pixel of the stamp visibly: its angle is measurement noise. Angles are
+    # rounded by no more: what is turned alike is rendered together.
     NEGLIGIBLE_PX = 0.02
 
     def __init__(self, prepared: Any, ra: float, dec: float, point_sources: dict[str, tuple[float, float]]):
@@ -36,7 +38,8 @@ class Scene:
         half = prepared.data.shape[1] / 2
         angle = np.radians(prepared.angle_to_north - prepared.angle_to_north[0])
         angle = (angle + np.pi) % (2 * np.pi) - np.pi
-        self.rotation = np.where(np.abs(angle) * half < self.NEGLIGIBLE_PX, 0.0, angle)
+        step = 2 * self.NEGLIGIBLE_PX / half
+        self.rotation = step * np.round(angle / step)
 
 
 def scene_of(config: LensConfig, prepared: Any) -> Scene:
@@ -61,6 +64,7 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
 
     settings = config.roi_model
     strengths = settings.regularisation
+    keep_compiled_code()
     good = prepared.good
     arguments: dict[str, Any] = {}
     data, noise = prepared.data, np.where(good, prepared.noisemap, 1.0)

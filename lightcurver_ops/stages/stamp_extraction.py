@@ -108,6 +108,7 @@ def index_regions(lens: Lens) -> None:
 
 def extract_stamps(task: StampTask) -> None:
     """Cut the stamps of one frame and write its regions file. Runs in a worker."""
+    from lightcurver_ops.astrometry.geometry import sky_to_pixel
     from lightcurver_ops.numerics import noise
     from lightcurver_ops.storage import frames as frame_files
     from lightcurver_ops.storage import regions as region_files
@@ -116,7 +117,7 @@ def extract_stamps(task: StampTask) -> None:
     settings, roi = task.config.cutouts, task.config.roi
     wcs = frame_files.wcs_of(frame.header)
     noise_map = noise.noise_map(frame.image, task.rms, task.exptime)
-    roi_x, roi_y = (float(value) for value in wcs.world_to_pixel_values(roi.ra, roi.dec))
+    roi_x, roi_y = (float(value[0]) for value in sky_to_pixel(wcs, roi.ra, roi.dec))
     stars, size = task.positions, settings.stamp_size_stars
     cut = _cut(task, frame, noise_map, wcs, stars, size) if stars else {}
     like_roi = {ROI: (roi_x, roi_y), **task.controls}

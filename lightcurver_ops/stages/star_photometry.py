@@ -10,6 +10,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import star_flux_in_frame
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Run, Stage
+from lightcurver_ops.stages.compilation import keep_compiled_code
 from lightcurver_ops.stages.psf_modeling import PsfModeling, field_coordinates, read_psf_of
 from lightcurver_ops.stages.reference_stars import frames_with
 from lightcurver_ops.stages.stamps import StampStack, read_stamps
@@ -45,6 +46,7 @@ class StarPhotometry(Stage):
             assert selection is not None
             present = {row.id: list(stars.stars_in_frame(connection, row.id, selection)) for row in all_rows}
             psfs = photometry.psfs_of(connection, self.lens.name, selection)
+        keep_compiled_code()
         backgrounds = {}
         if self.config.star_photometry.starlet_global_background:
             backgrounds = self._common_backgrounds(all_rows, present, psfs)

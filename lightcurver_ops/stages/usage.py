@@ -60,7 +60,8 @@ def _frame_reason(row: sa.Row) -> Reason:
     if row.eliminated:
         return f"eliminated by {row.eliminated_by}: {row.comment or 'no comment'}"
     if not row.plate_solved:
-        return row.comment or "not plate solved yet"
+        tried = "not plate solved: `lcops astrometry show` says why"
+        return row.comment or (tried if row.attempted_plate_solve else "not plate solved yet")
     if not row.roi_in_footprint:
         return "the ROI lies outside the frame"
     return None

@@ -1,13 +1,16 @@
 """Imported frames: `frames/<stem>.fits`, and their sources: `frames/<stem>_sources.fits`.
 
 The primary HDU holds the sky-subtracted image (float32, e-/s) with the cards of the raw header that still hold, the
-extension MASK a bit per fault of a pixel: 1 saturated, 2 not finite.
+extension MASK a bit per fault of a pixel: 1 saturated, 2 not finite, and the
+extension RAW_WCS, which has no pixels, the WCS cards of the raw header, where it had any.
 """
 
 import io
 import math
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from lightcurver_ops.numerics.sources import Sources
 from lightcurver_ops.storage.atomic import write_bytes
 
 SATURATED, NOT_FINITE = 1, 2
+RAW_WCS = "RAW_WCS"
 
 # About the layout or the encoding of the raw file: wrong, or written anew, in ours.
 _STRUCTURE = re.compile(
@@ -38,6 +42,8 @@ _WCS = re.compile(
     r"|(CD|PC)\d_\d[A-Z]?$|(PC|CD)00\d00\d$|(PV|PS)\d_\d{1,2}[A-Z]?$"
     r"|[AB]P?_(ORDER|DMAX|\d_\d)$|WAT\d_\d{3}$|LT[MV]\d(_\d)?$"
 )
+# Without one of these, what looks like a WCS is an equinox of the pointing, or so.
+_PLACES = ("CTYPE", "CRVAL", "CRPIX", "CD", "PC")
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,11 @@ def write_frame(
     primary.header["BUNIT"] = ("electron/s", "sky subtracted")
     extension = fits.ImageHDU(mask, name="MASK")
     extension.header["COMMENT"] = "bit 1: saturated; bit 2: not finite"
-    _write(path, fits.HDUList([primary, extension]))
+    hdus = [primary, extension]
+    raw_wcs = [card for card in _kept_cards(header, trim, True).cards if _WCS.match(card.keyword)]
+    if any(card.keyword.startswith(_PLACES) for card in raw_wcs):
+        hdus.append(fits.ImageHDU(header=Header(raw_wcs), name=RAW_WCS))
+    _write(path, fits.HDUList(hdus))
 
 
 def write_wcs(path: str | Path, wcs_header: Header) -> None:
@@ -119,6 +129,18 @@ def read_frame(path: str | Path) -> Frame:
         )
 
 
+@contextmanager
+def mapped_image(path: str | Path) -> Iterator[NDArray]:
+    """The pixels of an imported frame, left on the disk until they are looked at; BadFrame as `read_frame`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path, memmap=True) as hdus:
+                yield hdus[0].data
+    except (OSError, ValueError, TypeError, fits.VerifyError) as error:
+        raise _unreadable(path, error) from error
+
+
 def read_header(path: str | Path) -> Header:
     """Read the header of an imported frame, without its pixels; BadFrame where it is missing or corrupt."""
     try:
@@ -127,6 +149,14 @@ def read_header(path: str | Path) -> Header:
             return fits.getheader(path)
     except (OSError, ValueError, fits.VerifyError) as error:
         raise _unreadable(path, error) from error
+
+
+def read_raw_wcs(path: str | Path) -> Header | None:
+    """The WCS cards that the raw frame of an imported frame had; None where it had none. BadFrame as `read_frame`."""
+    with _opened(path) as hdus:
+        if RAW_WCS not in hdus:
+            return None
+        return Header([card for card in hdus[RAW_WCS].header.cards if _WCS.match(card.keyword)])
 
 
 def wcs_of(header: Header) -> WCS:
@@ -171,10 +201,15 @@ def _kept_cards(header: Header, trim: tuple[int, int], keep_wcs: bool) -> Header
             if copy is None or (not keep_wcs and _WCS.match(copy.keyword)):
                 continue
             shift = {"CRPIX1": trim[1], "CRPIX2": trim[0]}.get(copy.keyword[:6])
-            if shift and _WCS.match(copy.keyword):
+            # A reference pixel that is no number is none of a WCS that anybody could use.
+            if shift and _WCS.match(copy.keyword) and _is_number(copy.value):
                 copy = fits.Card(copy.keyword, copy.value - shift, copy.comment)
             kept.append(copy, end=True)
     return kept
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _valid_copy(card: fits.Card) -> fits.Card | None:

@@ -17,7 +17,8 @@ from astropy.io import fits
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
-from lightcurver_ops.errors import BadFrame, ConfigurationError, TemporaryFailure
+from lightcurver_ops.errors import BadFrame, ConfigurationError, FrameUnavailable, TemporaryFailure
+from lightcurver_ops.storage.object_store import ObjectStore, is_object
 
 # Beyond this part of saturated pixels, nothing in the frame can be measured (twilight, dome light).
 _SATURATED_PART = 0.5
@@ -27,10 +28,12 @@ _PASSING |= {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 @dataclass(frozen=True)
 class RawImage:
-    """A raw frame: data [ny, nx] in the file's unit (ADU), float64, NaN where blank; header merged from its HDUs."""
+    """A raw frame: data [ny, nx] in the file's unit (ADU), float64, NaN where blank; header merged from its HDUs;
+    sha256 of the bytes of its file."""
 
     data: NDArray[np.float64]
     header: Header
+    sha256: str
 
 
 def read_raw(
@@ -39,7 +42,7 @@ def read_raw(
     hdu_data: int = 0,
     hdus_header: Sequence[int] = (0,),
     saturation_adu: float | None = None,
-    storage_options: dict[str, Any] | None = None,
+    store: ObjectStore | None = None,
 ) -> RawImage:
     """Read a raw frame: plain, gzip, bzip2 or fpack compressed FITS, local or remote.
 
@@ -51,15 +54,17 @@ def read_raw(
         hdu_data: number of the HDU of the image.
         hdus_header: numbers of the HDUs whose headers are merged, in this order: the later ones win.
         saturation_adu: saturation level; a frame of which more than half is saturated is refused.
-        storage_options: passed to fsspec for a URL (credentials, endpoint).
+        store: of an s3:// URL, with the cache through which it is read; None: Amazon's, without a cache.
 
     Raises:
+        FrameUnavailable: this user may not read it.
         BadFrame: missing, unreadable, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, all NaN,
             constant, or saturated.
         TemporaryFailure: the disk or the network failed.
         ConfigurationError: the package for this kind of URL is missing.
     """
-    content = _decompressed(_read_bytes(path, storage_options), path)
+    stored = _read_bytes(path, store)
+    content = _decompressed(stored, path)
     if not content:
         raise BadFrame(
             f"{path}: the file is empty (0 bytes), expected a FITS image: copy it again from the telescope"
@@ -88,23 +93,25 @@ def read_raw(
             f"{path}: truncated or corrupt: {len(content)} bytes do not hold the image that its header announces "
             f"({error}); copy it again from the telescope"
         ) from error
-    return RawImage(_checked(data, path, hdu_data, saturation_adu), header)
+    return RawImage(
+        _checked(data, path, hdu_data, saturation_adu), header, hashlib.sha256(stored).hexdigest()
+    )
 
 
 def read_raw_header(
-    path: str | Path, *, hdus_header: Sequence[int] = (0,), storage_options: dict[str, Any] | None = None
+    path: str | Path, *, hdus_header: Sequence[int] = (0,), store: ObjectStore | None = None
 ) -> Header:
     """The header of a raw frame, merged from its HDUs, without reading its pixels where the file is not compressed.
 
     Args:
-        path, hdus_header, storage_options: as `read_raw`.
+        path, hdus_header, store: as `read_raw`.
 
     Raises:
         BadFrame: missing, unreadable, not FITS, no such HDU.
         TemporaryFailure: the disk or the network failed.
     """
     try:
-        with _opened(path, storage_options or {}) as stored:
+        with _opened(path, store) as stored:
             start = stored.read(9)
             stored.seek(0)
             file = stored if start == b"SIMPLE  =" else io.BytesIO(_decompressed(stored.read(), path))
@@ -147,14 +154,16 @@ def content_hash(data: NDArray) -> str:
     return digest.hexdigest()
 
 
-def file_hash(path: str | Path, storage_options: dict[str, Any] | None = None) -> str:
+def file_hash(path: str | Path, store: ObjectStore | None = None) -> str:
     """SHA-256 of the bytes of a file, local or remote; errors as `read_raw`."""
-    return hashlib.sha256(_read_bytes(path, storage_options)).hexdigest()
+    return hashlib.sha256(_read_bytes(path, store)).hexdigest()
 
 
-def _read_bytes(path: str | Path, storage_options: dict[str, Any] | None) -> bytes:
+def _read_bytes(path: str | Path, store: ObjectStore | None) -> bytes:
+    if store is not None and store.cache is not None and is_object(path):
+        return store.fetched(str(path))
     try:
-        with _opened(path, storage_options or {}) as file:
+        with _opened(path, store) as file:
             return file.read()
     except OSError as error:
         raise _not_read(error, path) from error
@@ -165,7 +174,10 @@ def _not_read(error: OSError, path: str | Path) -> BadFrame | TemporaryFailure:
     if isinstance(error, FileNotFoundError):
         return BadFrame(f"{path}: does not exist (any more)")
     if isinstance(error, PermissionError):
-        return BadFrame(f"{path}: cannot be read: permission denied; give this user the right to read it")
+        # Rights change neither size nor time of a file: nothing else would tell that it is worth another try.
+        return FrameUnavailable(
+            f"{path}: cannot be read: permission denied; give this user the right to read it"
+        )
     if isinstance(error, IsADirectoryError):
         return BadFrame(f"{path}: is a directory, expected a FITS file")
     if "://" in str(path) or error.errno in _PASSING:
@@ -173,13 +185,15 @@ def _not_read(error: OSError, path: str | Path) -> BadFrame | TemporaryFailure:
     return BadFrame(f"{path}: cannot be read: {error}")
 
 
-def _opened(path: str | Path, storage_options: dict[str, Any]) -> Any:
+def _opened(path: str | Path, store: ObjectStore | None) -> Any:
     if "://" not in str(path):
         return Path(path).open("rb")
+    if is_object(path):
+        return (store or ObjectStore()).opened(str(path))
     import fsspec
 
     try:
-        return fsspec.open(str(path), "rb", **storage_options).open()
+        return fsspec.open(str(path), "rb").open()
     except ImportError as error:
         raise ConfigurationError(
             f"{path}: reading this kind of URL needs another package: {error}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.numerics.psf.operators import blur_matrix
-from lightcurver_ops.numerics.roi.epoch import Epoch, Layout, Local
+from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.galaxy import Frame
 from lightcurver_ops.numerics.roi.normal import NormalMatrix, mirror_lower
 from lightcurver_ops.numerics.roi.result import RoiOptions
@@ -19,8 +19,6 @@ from lightcurver_ops.numerics.roi.state import Problem, State
 from lightcurver_ops.numerics.roi.update import Memory
 from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
-_EPOCH = ("data", "weight", "narrow", "background_psf", "angle", "translation")
-_LOCAL = ("flux", "translation", "sky")
 _SUMS = ("rhs", "flux_response", "flux_weight", "starlet_variance")
 
 
@@ -46,12 +44,10 @@ def write_roi_memory(path: str | Path, memory: Memory) -> None:
     def fill(file: h5py.File) -> None:
         file.attrs["asked"] = json.dumps(asked)
         file["keys"] = list(memory.keys)
-        for name in _EPOCH:
-            file[f"epochs/{name}"] = np.array(
-                [getattr(one, name) for one in problem.epochs], dtype=np.float32
-            )
-        for name in _LOCAL:
-            file[f"locals/{name}"] = np.array([getattr(one, name) for one in state.locals])
+        for name in Epochs._fields:
+            file[f"epochs/{name}"] = getattr(problem.epochs, name).astype(np.float32)
+        for name in Local._fields:
+            file[f"locals/{name}"] = getattr(state.locals, name)
         file["prior/positions"], file["prior/theta"] = problem.prior.positions, problem.prior.theta
         for name in ("positions", "mean", "structure"):
             file[f"scene/{name}"] = getattr(scene, name)
@@ -80,10 +76,8 @@ def _memory(file: h5py.File) -> Memory:
     asked = json.loads(file.attrs["asked"])
     layout = Layout(**asked["layout"])
     resolution = blur_matrix if asked["blurred"] else None
-    arrays = {name: file[f"epochs/{name}"][()].astype(np.float64) for name in _EPOCH}
-    epochs = tuple(Epoch(**dict(zip(_EPOCH, values))) for values in zip(*arrays.values(), strict=True))
-    own = [file[f"locals/{name}"][()] for name in _LOCAL]
-    locals_ = tuple(Local(flux, translation, float(sky)) for flux, translation, sky in zip(*own, strict=True))
+    epochs = Epochs(*(file[f"epochs/{name}"][()].astype(np.float64) for name in Epochs._fields))
+    local = Local(*(file[f"locals/{name}"][()] for name in Local._fields))
     frame = Frame.of(layout.fine, None if resolution is None else resolution(layout.fine))
     theta = file["scene/theta"][()] if "scene/theta" in file else None
     positions, mean, structure = (file[f"scene/{name}"][()] for name in ("positions", "mean", "structure"))
@@ -103,7 +97,7 @@ def _memory(file: h5py.File) -> Memory:
             resolution=resolution,
             with_galaxy=asked["with_galaxy"],
         ),
-        state=State(Scene(positions, mean, theta, structure, frame), locals_),
+        state=State(Scene(positions, mean, theta, structure, frame), local),
         normal=normal,
         covariances=file["covariances"][()],
         since=asked["since"],

@@ -27,6 +27,7 @@ if "airflow" not in sys.modules:
     os.environ["AIRFLOW_HOME"] = str(_HOME)
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
     os.environ["AIRFLOW__API__BASE_URL"] = "http://airflow.test:8080"
+    os.environ["AIRFLOW__API__SECRET_KEY"] = os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "tests " * 16
 
 from lightcurver_ops.airflow.deployment import settings  # noqa: E402 - it imports no Airflow, but shows the order
 from lightcurver_ops.operations.observatory import Observatory, open_observatory  # noqa: E402
@@ -276,3 +277,57 @@ def context_of() -> Callable[..., Any]:
         return context
 
     return make
+
+
+@dataclass
+class Web:
+    """The pages behind Airflow's own login and middlewares, in this process, with metadata of its own."""
+
+    app: Any
+
+    def client(self, role: str | None = None, name: str | None = None, **kwargs: Any) -> Any:
+        """A browser of a user with this role of Airflow's simple auth manager; None: nobody has logged in."""
+        from airflow.api_fastapi.app import get_auth_manager
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+        from fastapi.testclient import TestClient
+
+        client = TestClient(self.app, base_url="http://airflow.test:8080", follow_redirects=False, **kwargs)
+        if role is not None:
+            user = SimpleAuthManagerUser(username=name or role, role=role.upper())
+            client.cookies.set("_token", get_auth_manager().generate_jwt(user))
+        return client
+
+
+@pytest.fixture(scope="session")
+def web(migrated_database) -> Web:
+    """The pages, mounted as Airflow mounts them; the DAGs of the lens `small` are known to Airflow."""
+    import sqlalchemy as sa
+    from airflow import settings as airflow_settings
+    from airflow.api_fastapi.app import init_auth_manager
+    from airflow.api_fastapi.core_api.app import init_middlewares
+    from fastapi import FastAPI
+
+    from lightcurver_ops.airflow import pages
+
+    source = sa.engine.make_url(airflow_settings.SQL_ALCHEMY_CONN).database
+    shutil.copy(migrated_database, source)
+    app = FastAPI()
+    app.mount("/lcops", pages.app)
+    init_auth_manager(app)
+    init_middlewares(app)
+    know_dags("small__nightly", "small__season")
+    return Web(app)
+
+
+def know_dags(*dag_ids: str) -> None:
+    """Enter DAGs into Airflow's metadata, as its DAG processor would, but without what is in them."""
+    from airflow.models import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        if session.get(DagBundleModel, "here") is None:
+            session.add(DagBundleModel(name="here"))
+            session.flush()
+        for dag_id in dag_ids:
+            session.merge(DagModel(dag_id=dag_id, bundle_name="here", is_stale=False, is_paused=False))

@@ -305,3 +305,11 @@ def _pendulum(moment):
     import pendulum
 
     return pendulum.instance(moment)
+
+
+def test_a_pod_template_of_their_own_is_for_the_tasks_of_the_gpu_alone(observatory, dags):
+    assert not any(task.executor_config for dag in dags() for task in dag.tasks)
+    observatory.configure(airflow={"gpu_pod_template": "/opt/gpu-pod.yaml"})
+    found = {task.task_id: task.executor_config for dag in dags() for task in dag.tasks}
+    assert {name for name, config in found.items() if config} == {PSF, PHOTOMETRY, MODEL}
+    assert found[PSF] == {"pod_template_file": "/opt/gpu-pod.yaml"}

@@ -213,3 +213,19 @@ def test_the_bookkeeping_of_the_connection_is_asked_what_is_known(quick, tmp_pat
     lens.close()
     quick.add_frame("plain", NIGHT_MJD, "new.fits")
     assert watch(quick, next_event) == {"lenses": {"plain": 1}}
+
+
+def test_the_wait_bears_a_store_that_does_not_answer_and_sees_its_objects(quick, proxy, s3, caplog):
+    quick.add_lens("late", raw={"raw_dirs": [s3.url("late")], "s3_endpoint_url": proxy.address})
+    proxy.silent = True
+
+    async def run():
+        waiting = asyncio.ensure_future(next_event(night_frames(quick, in_hours(1)).run()))
+        while "does not answer as it should" not in caplog.text:
+            await asyncio.sleep(0.05)
+        assert not waiting.done()
+        s3.put("late/a.fits", b"x")
+        proxy.silent = False
+        return await waiting
+
+    assert asyncio.run(run()) == {"arrived": True}

@@ -1,5 +1,6 @@
 """A simulated sky and camera, and the real frames where they are."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from astropy.table import Table
 from lightcurver_ops.astrometry.base import Catalogue, SolveRequest
 from lightcurver_ops.astrometry.tangent import TanModel, from_plane, to_plane
 
-HATP32 = Path(__file__).parents[3] / "shared" / "data" / "hatp32"
+HATP32 = Path(os.environ.get("LCOPS_HATP32") or Path(__file__).parents[3] / "shared" / "data" / "hatp32")
 SHAPE = (500, 650)
 
 
@@ -98,10 +99,10 @@ def hatp32_catalogue():
 
 @pytest.fixture(scope="session")
 def hatp32_requests(hatp32_catalogue):
-    """Six of the 48 real frames, from the whole night."""
+    """Six of the 48 real frames, from the whole night; with LCOPS_HATP32_EVERY=1 all of them."""
     sep = pytest.importorskip("sep")
     requests = []
-    for path in sorted((HATP32 / "raw").iterdir())[::9]:
+    for path in sorted((HATP32 / "raw").iterdir())[:: int(os.environ.get("LCOPS_HATP32_EVERY", "9"))]:
         with fits.open(path) as hdus:
             header, data = hdus[0].header, hdus[0].data.astype(np.float32)
         sky = sep.Background(data, bw=64, bh=64)

@@ -36,9 +36,12 @@ def test_the_header_is_believed_and_checked(sim, solved):
     assert not {"DATE-OBS", "MJD-OBS", "EXPTIME"} & set(solution.header)
 
 
-def test_without_catalogue_or_interval_nothing_is_compared(solved):
+def test_without_a_catalogue_nothing_is_believed_unless_the_user_says_so(solved):
     _, request = solved
-    solution = HeaderWcsSolver().solve(replace(request, catalogue=None, plate_scale_interval=None))
+    blind = replace(request, catalogue=None, plate_scale_interval=None)
+    with pytest.raises(BadFrame, match="cannot be verified: no catalogue"):
+        HeaderWcsSolver().solve(blind)
+    solution = HeaderWcsSolver().solve(replace(blind, allow_unverified=True))
     assert solution.n_matched == 0
     assert np.isnan(solution.rms_arcsec)
 

@@ -115,8 +115,19 @@ def test_few_and_no_sources(solved_frame):
 
 
 def test_no_index_files(solved_frame, tmp_path):
-    with pytest.raises(ConfigurationError, match="index files"):
+    (tmp_path / "other.fits").write_text("not an index")
+    with pytest.raises(ConfigurationError, match=r"has 0 astrometry.net index files .*index_dir: null"):
         SolveFieldSolver(tmp_path).solve(solved_frame[1])
+    with pytest.raises(TemporaryFailure, match="cannot be read"):
+        SolveFieldSolver(tmp_path / "nowhere").solve(solved_frame[1])
+
+
+def test_index_files_of_another_size_are_not_used(solved_frame):
+    _, request, index = solved_frame
+    with pytest.raises(
+        ConfigurationError, match=r"has 4 astrometry.net index files .*quads of 75 to 6\.6e\+02 arcmin"
+    ):
+        SolveFieldSolver(index).solve(replace(request, plate_scale_interval=(60, 60.1)))
 
 
 def test_program_missing_says_which_package(solved_frame, monkeypatch):
@@ -159,11 +170,14 @@ def test_index_is_made_once_and_again_when_anything_changes(sim, installed, tmp_
     assert all(p.name.startswith("index_") for p in tmp_path.iterdir())  # no scratch left
 
 
-def test_quad_scales_cover_the_frame():
-    scales = index_files.quad_scales((500, 650), (5.0, 5.3))
-    smallest, largest = (2 * 2 ** (p / 2) for p in (scales[0], scales[-1] + 1))
-    assert smallest <= 0.15 * 500 * 5.0 / 60
-    assert largest >= 0.8 * np.hypot(500, 650) * 5.3 / 60
+def test_quads_cover_the_frames_that_show_stars(sim):
+    sky = sim.random_sky(np.random.default_rng(2), (30.0, 46.0), 1.0, 2000)
+    sizes = index_files.quad_sizes(sky, (500, 650), (5.0, 5.3))
+    assert sizes[0][0] <= 0.15 * 500 * 5.0 / 60 <= sizes[0][1]
+    assert sizes[-1][1] == pytest.approx(0.8 * np.hypot(500, 650) * 5.3 / 60)
+    assert [small for small, _ in sizes[1:]] == [large for _, large in sizes[:-1]]
+    # 0.2 stars per square arcmin: frames of one square arcmin show none, and need no quads.
+    assert index_files.quad_sizes(sky, (500, 650), (0.1, 5.3))[0][0] > 0.5
 
 
 def test_index_of_too_few_stars_and_in_an_impossible_place(sim, installed, tmp_path):

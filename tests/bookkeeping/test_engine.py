@@ -1,13 +1,10 @@
 """Connections: settings, transactions, and messages that name the database but never a password."""
 
-import multiprocessing
-import os
-
 import pytest
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import schema
-from lightcurver_ops.bookkeeping.engine import open_engine, reading, writing
+from lightcurver_ops.bookkeeping.engine import open_engine, reading, shown, writing
 from lightcurver_ops.bookkeeping.tables import lenses
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 
@@ -70,7 +67,7 @@ def test_a_server_that_does_not_answer_may_answer_later_and_the_password_stays_s
 def test_a_database_without_schema_says_what_to_do(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite3'}")
     with (
-        pytest.raises(ConfigurationError, match=r"no up-to-date schema.*lcops run"),
+        pytest.raises(ConfigurationError, match=r"no up-to-date schema.*lcops db upgrade"),
         reading(engine) as connection,
     ):
         connection.execute(sa.select(lenses))
@@ -83,26 +80,40 @@ def test_a_directory_that_cannot_be_made(tmp_path):
         open_engine(f"sqlite:///{tmp_path / 'file' / 'work' / 'database.sqlite3'}")
 
 
-def _insert(url, start, count):
-    engine = open_engine(url)
-    for number in range(start, start + count):
-        with writing(engine) as connection:
-            before = connection.execute(sa.select(sa.func.count()).select_from(lenses)).scalar()
-            connection.execute(
-                sa.insert(lenses).values(**(LENS | {"name": f"lens{number}", "roi_ra": before}))
-            )
-    engine.dispose()
-    os._exit(0)
-
-
-def test_two_writers_wait_for_each_other(engine, database_url):
+def test_a_full_disk_may_be_free_again(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite3'}")
     schema.upgrade(engine)
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_insert, args=(database_url, 100 * k, 30)) for k in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
+
+    def write():
+        with writing(engine) as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")  # SQLite's own limit: what it has now
+            connection.execute(sa.insert(lenses), [{**LENS, "name": f"{k:05d}"} for k in range(10_000)])
+
+    with pytest.raises(TemporaryFailure, match=r"cannot grow: .*full; free some space and run again"):
+        write()
     with reading(engine) as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(lenses)).scalar() == 90
+        assert connection.execute(sa.select(lenses)).all() == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:geheim@h/x",
+        "postgresql+psycopg://u@h/x?password=geheim&application_name=a",
+        "postgresql+psycopg://u@h/x?sslpassword=geheim",
+    ],
+)
+def test_no_password_is_shown_wherever_the_url_has_it(url):
+    assert "geheim" not in shown(url)
+    assert shown(url).startswith("postgresql+psycopg://u")
+    engine = open_engine(url)
+    assert "geheim" not in shown(engine)
+    engine.dispose()
+
+
+def test_settings_of_the_url_go_before_ours():
+    given = open_engine("postgresql://u@h/x?connect_timeout=3&keepalives_idle=7")
+    arguments = given.dialect.create_connect_args(given.url)[1]
+    assert (arguments["connect_timeout"], arguments["keepalives_idle"]) == ("3", "7")
+    given.dispose()

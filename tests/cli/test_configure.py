@@ -170,3 +170,15 @@ def test_check_of_a_flat_configuration_prints_what_became_of_its_keys(lcops, raw
     assert any("star_min_gmag" in note and "stars.min_gmag" in note for note in notes)
     assert any("redo_psf" in note for note in notes)
     assert "lens J0442 at" in result.out
+
+
+def test_check_reads_a_frame_in_object_storage(lcops, season, s3):
+    s3.put("small/a.fits", season.raw[0].read_bytes())
+    season.configure(raw={"raw_dirs": [s3.url("small")], "s3_endpoint_url": s3.endpoint})
+    result = lcops("check", season.config_path)
+    assert result.code == 0
+    assert f"1 raw frames found; reading the first: {s3.url('small/a.fits')}" in result.out
+    season.configure(raw={"raw_dirs": ["s3://nosuch/small"]})
+    result = lcops("check", season.config_path)
+    assert result.code != 0
+    assert "there is no bucket nosuch" in result.out + result.err

@@ -15,6 +15,9 @@ OPTIONS = {
     "check": [],
     "run": ["--from", "--to", "--frames", "--redo", "--quiet"],
     "status": ["--reasons"],
+    "astrometry": [],
+    "astrometry index": ["--dry-run"],
+    "astrometry show": ["--unsolved"],
     "frames": [],
     "frames list": ["--unused", "--csv"],
     "frames why": [],
@@ -34,7 +37,26 @@ OPTIONS = {
         "--repeats",
         "--seed",
     ],
-    "lightcurve": ["--per", "--filter", "--version", "--format", "--plot"],
+    "catalog": [],
+    "catalog fetch": ["--radius", "--refresh"],
+    "catalog import": ["--lens", "--cache", "--catalog", "--ra", "--dec", "--radius", "--max-gmag"],
+    "catalog list": ["--cache"],
+    "db": [],
+    "db upgrade": [],
+    "db status": [],
+    "db copy": ["--from", "--to", "--replace"],
+    "db roles": ["--writer", "--reader", "--ask-passwords"],
+    "lightcurve": [
+        "--per",
+        "--filter",
+        "--version",
+        "--format",
+        "--output",
+        "--plot",
+        "--versions",
+        "--diff",
+    ],
+    "explain": ["--mjd", "--frame", "--per", "--filter", "--version", "--json"],
     "simulate": ["--name", "--nights", "--exposures", "--seed", "--seeing", "--size", "--with-wcs"],
 }
 
@@ -49,7 +71,10 @@ def test_help_names_every_option_in_plain_text(lcops, command):
     assert result.out.startswith(f"Usage: lcops {command}".rstrip())
 
 
-@pytest.mark.parametrize(("command", "usage"), [("", "COMMAND"), ("frames", "COMMAND"), ("stars", "COMMAND")])
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [(name, "COMMAND") for name in ("", "astrometry", "catalog", "db", "frames", "stars")],
+)
 def test_every_command_has_a_line_in_the_overview(lcops, command, usage):
     result = lcops(*command.split(), "--help")
     listed = re.findall(r"^  (\w+)  +\S", result.out.split("Commands:")[1], re.MULTILINE)

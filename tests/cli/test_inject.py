@@ -4,11 +4,15 @@ import hashlib
 import json
 import shutil
 import sqlite3
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
+from lightcurver_ops.config import load_lens
+from lightcurver_ops.stages import injection
 from lightcurver_ops.storage.tables import read_table
 from tests.seasons import relocated
 
@@ -144,6 +148,40 @@ def test_one_image_and_no_new_sources(lcops, reduced_season, tmp_path):
     assert varied["slope"] == pytest.approx(1.0, abs=0.05)
     assert abs(varied["leakage"]) < 0.05
     assert (summary["settings"]["kind"], summary["settings"]["images"]) == ("sine", ["B"])
+
+
+def test_a_fit_that_did_not_end_and_an_image_without_light_are_noted(lcops, reduced_season, tmp_path):
+    season = relocated(reduced_season, tmp_path / "season")
+    # An image where nothing is but the wings of the others, its flux taken away.
+    path = season.work / "prepared_roi_cutouts/small_r.h5"
+    with h5py.File(path, "a") as file:
+        file["data"][:, :4, 6:10] -= 5 * file["noisemap"][:, :4, 6:10]
+    roi = load_lens(season.config_path).roi
+    below = (roi.ra, roi.dec - 6.0 * 0.35 / 3600)
+    season.configure(
+        roi={
+            "point_sources": {
+                **{name: list(place) for name, place in roi.point_sources.items()},
+                "dark": below,
+            }
+        },
+        roi_model={"n_iter_all": 1},
+    )
+    result = lcops("inject", season.config_path, "--repeats", 1, "--seed", 5)
+    assert result.code == 0
+    assert "note: the fit without injection has not converged: NOT converged after " in result.out
+    assert [line for line in result.out.splitlines() if "no twin" in line] == [
+        "note: dark: its flux is not positive, so it has no twin"
+    ]
+
+
+def test_without_a_free_place_there_is_no_new_source():
+    places = SimpleNamespace(
+        positions=np.full((1, 2), np.nan), radius=np.array([np.nan]), turn=np.array([np.nan])
+    )
+    notes = []
+    assert injection._described(["A"], np.array([0]), places, notes) == []
+    assert notes == ["A*: no place in the stamp is free for it"]
 
 
 @pytest.mark.parametrize(

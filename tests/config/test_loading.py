@@ -147,3 +147,65 @@ def test_a_finding_about_the_whole_file_does_not_repeat_its_secrets(tmp_path):
     with pytest.raises(ConfigurationError, match="there is nothing to model") as found:
         load_lens(path)
     assert "secret" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "raw: {raw_dirs: [raw], aws_secret_access_key: geheim}\n",
+        "raw: {raw_dirs: [raw], s3_secret: geheim}\n",
+        "raw: {raw_dirs: [raw], storage_options: {key: geheim, secret: geheim}}\n",
+        "raw: {raw_dirs: ['s3://geheim:geheim@bucket/lens']}\n",
+        "raw: {raw_dirs: ['s3://geheim@bucket/lens']}\n",
+        "raw: {raw_dirs: ['ftp://user:geheim@host/lens']}\n",
+        "raw: {raw_dirs: ['https://host/lens?X-Amz-Signature=geheim']}\n",
+        "raw: {raw_dirs: ['s3://bucket'], s3_endpoint_url: 'https://user:geheim@host'}\n",
+    ],
+)
+def test_credentials_are_refused_and_not_repeated(write, section):
+    with pytest.raises(ConfigurationError) as found:
+        load_lens(write(MINIMAL.replace("raw:\n  raw_dirs: [raw]\n", section)))
+    assert "credentials do not belong into this file, which many can read: take them out" in str(found.value)
+    assert "AWS_ACCESS_KEY_ID" in str(found.value)
+    assert ", line 3" in str(found.value)
+    assert "geheim" not in str(found.value)
+
+
+def test_credentials_in_the_file_of_an_observatory(write):
+    for text in (
+        "watch: {raw_roots: ['s3://geheim:geheim@bucket']}\n",
+        "watch: {aws_secret_access_key: geheim}\n",
+    ):
+        with pytest.raises(ConfigurationError, match="credentials do not belong into this file") as found:
+            load_observatory(write(text))
+        assert "geheim" not in str(found.value)
+
+
+def test_addresses_of_stores(write):
+    text = "raw: {raw_dirs: ['s3a://bucket/lens'], s3_endpoint_url: ENDPOINT, cache_dir: cache}\n"
+    text = MINIMAL.replace("raw:\n  raw_dirs: [raw]\n", text)
+    lens = load_lens(write(text.replace("ENDPOINT", "'https://s3.example.org:9000'")))
+    assert lens.raw.raw_dirs == ["s3://bucket/lens"]
+    assert lens.raw.s3_endpoint_url == "https://s3.example.org:9000"
+    assert lens.raw.cache_dir.is_absolute()
+    with pytest.raises(ConfigurationError, match=r"raw.s3_endpoint_url = 's3.example.org'"):
+        load_lens(write(text.replace("ENDPOINT", "s3.example.org")))
+
+
+@pytest.mark.parametrize(
+    ("labels", "refused"), [(("A", "A_d"), True), (("A", "A_count"), True), (("A", "Ad"), False)]
+)
+def test_images_whose_columns_would_be_the_same(write, labels, refused):
+    sources = ", ".join(f"{label}: [1, 1]" for label in labels)
+    path = write(MINIMAL.replace("{A: [10.0, -20.0], B_2: [10.0001, -20.0]}", f"{{{sources}}}"))
+    if not refused:
+        assert tuple(load_lens(path).roi.point_sources) == labels
+        return
+    with pytest.raises(ConfigurationError, match=rf"the images A and {labels[1]} would share columns"):
+        load_lens(path)
+
+
+def test_labels_without_control_characters(write):
+    path = write(MINIMAL.replace("B_2:", r'"B\n":'))
+    with pytest.raises(ConfigurationError, match="point_sources"):
+        load_lens(path)

@@ -99,13 +99,13 @@ def by_rest(observatory: RunningObservatory, first: str, after: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("create", [by_command, by_rest])
+# By turns. On SQLite metadata by REST it answers 503 at times: README.md asks for the command line there.
+CREATE = {"sqlite": [by_command], "postgres": [by_rest, by_command]}
+
+
 @pytest.mark.parametrize("time", range(TIMES))
-def test_a_season_is_backfilled(observatory, create, time, tmp_path):
-    if create is by_rest and observatory.metadata == "sqlite":
-        pytest.skip(
-            "on SQLite metadata a backfill is created from the command line: by REST it answers 503 at times"
-        )
+def test_a_season_is_backfilled(observatory, time, tmp_path):
+    create = CREATE[observatory.metadata][time % len(CREATE[observatory.metadata])]
     if time == 0:
         forget_everything(observatory)
     else:

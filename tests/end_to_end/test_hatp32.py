@@ -1,5 +1,6 @@
 """Real frames: 48 exposures of HAT-P-32 during a transit, with the configuration that the repository ships."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from lightcurver_ops.storage.tables import read_table
 pytestmark = pytest.mark.end_to_end
 
 ROOT = Path(__file__).parents[2]
-DATA = ROOT.parent / "shared" / "data" / "hatp32"
+DATA = Path(os.environ.get("LCOPS_HATP32") or ROOT.parent / "shared" / "data" / "hatp32")
 BEFORE_AND_AFTER = (58107.155, 58107.275)
 BOTTOM = (58107.18, 58107.245)
 

@@ -24,6 +24,8 @@ OWN_TO_A_RUN = {
     "run_id",
     "made_at",
     "attempts",
+    "attempted_at",
+    "seconds",
     "workdir",
     "original_image_path",
 }
@@ -58,6 +60,7 @@ def content(work: Path) -> dict[str, list]:
         "stage_runs",
         "lcops_schema_version",
         "publications",
+        "publication_summaries",
         "products",
         "sqlite_sequence",
     }:

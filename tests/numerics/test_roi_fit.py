@@ -176,10 +176,10 @@ def test_given_background_and_given_positions_are_kept():
     truth = [[-1.5, 0.5], [1.5, 0.0]]
     data, sigma, good, psf, flux, shifts = scene(7, 3, 12, truth, [20000.0, 10000.0])
     h = np.full((24, 24), 3.0)
-    from lightcurver_ops.numerics.roi.render import BackgroundView
+    from lightcurver_ops.numerics.roi.render import BackgroundView, Light
 
     for e in range(3):
-        data[e] += BackgroundView(psf[e], shifts[e], 12, K).images(h)[0]
+        data[e] += BackgroundView(psf[e], shifts[e], 12, K).images(Light.of(h, 0.0, psf.shape[1]))[0]
     arguments = {"subsampling": K, "positions": truth, "translations": shifts, "background": h}
     fit = fit_roi(data, sigma, good, psf, optimise_background=False, fix_astrometry=True, **arguments)
     np.testing.assert_array_equal(fit.background, h)

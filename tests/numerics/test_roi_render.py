@@ -5,8 +5,7 @@ import pytest
 
 from lightcurver_ops.numerics.psf.operators import narrow_from_full
 from lightcurver_ops.numerics.roi import galaxy, render
-from lightcurver_ops.numerics.roi.epoch import Epoch, Layout
-from lightcurver_ops.numerics.roi.normal import back_projected_variance
+from lightcurver_ops.numerics.roi.epoch import Layout, back_projected_variance
 from lightcurver_ops.numerics.starlet import starlet
 from lightcurver_ops.simulation.profiles import Psf, draw_galaxy, draw_points, psf_image
 
@@ -47,8 +46,10 @@ def test_background_images_are_the_operator_and_its_derivatives():
             N, N
         )
 
-    value, dx, dy = render.BackgroundView(full, shift, N, K).images(h)
+    light = render.Light.of(h, 0.0, 40)
+    value, dx, dy = render.BackgroundView(full, shift, N, K).images(light)
     np.testing.assert_allclose(value, seen(0), rtol=1e-5)
+    np.testing.assert_allclose(render.BackgroundView(full, shift, N, K).image(light), value, rtol=1e-12)
     step = 1e-2
     for derivative, axis in ((dx, 0), (dy, 1)):
         move = step * np.eye(2)[axis]
@@ -60,7 +61,8 @@ def test_light_around_the_grid_shines_in():
     full = psf_image(PSF.scaled(K), 40)
     wide = np.zeros((FINE + 16, FINE + 16))
     wide[20, 5] = 1.0  # 3 small pixels left of the grid
-    image = render.BackgroundView(full, np.zeros(2), N, K).images(wide)[0]
+    light = render.Light.of(np.zeros((FINE, FINE)), 0.0, 40, wide)
+    image = render.BackgroundView(full, np.zeros(2), N, K).images(light)[0]
     position = (np.array([[5, 20]]) - (FINE + 15) / 2) / K
     point = render.point_images(narrow_from_full(full), position, N, K)[0][0]
     np.testing.assert_allclose(image, point, atol=1e-3 * full.max())
@@ -101,12 +103,13 @@ def test_starlet_noise_is_that_of_back_projected_draws():
     weight = rng.uniform(0.5, 2.0, (N, N))
     weight[4:7, 9] = 0.0
     full = psf_image(PSF.scaled(K), 40)
-    epoch = Epoch(np.zeros((N, N)), weight, full, full, 0.0, np.zeros(2))
     layout = Layout(N, K, 0, 0.0, False, False, True)
     operator = render.BackgroundView(full, np.zeros(2), N, K).matrix().astype(float)
     draws = rng.normal(size=(600, N * N)) * np.sqrt(weight.ravel())
     coefficients = starlet((draws @ operator).reshape(-1, FINE, FINE))[:, :-1]
-    ratio = coefficients.std(axis=0) / np.sqrt(back_projected_variance(epoch, layout))
+    ratio = coefficients.std(axis=0) / np.sqrt(
+        back_projected_variance(weight[None], full[None], layout=layout)
+    )
     # At the edge the transform of the whole background sees zeros outside: compare inside.
     inside = ratio[:3, 8:-8, 8:-8]
     np.testing.assert_allclose(inside.mean(axis=(1, 2)), 1.0, atol=0.03)
@@ -117,7 +120,7 @@ def test_galaxy_profile_is_the_drawn_galaxy():
     full = psf_image(PSF.scaled(K), 64)
     theta = np.array([100.0, 0.9, -0.5, np.log(4.0), np.log(1.5), 0.1, 0.0])
     h = galaxy.profile(theta, galaxy.Frame.of(FINE))
-    image = render.BackgroundView(full, np.zeros(2), N, K).images(h)[0]
+    image = render.BackgroundView(full, np.zeros(2), N, K).images(render.Light.of(h, 0.0, 64))[0]
     # e = (1 - q) / (1 + q); the drawn radius is along the major axis, ours the mean of the axes.
     q = 0.9 / 1.1
     x, y = CENTRE + 0.45, CENTRE - 0.25

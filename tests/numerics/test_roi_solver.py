@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from lightcurver_ops.numerics.roi.admm import Solver
-from lightcurver_ops.numerics.roi.epoch import Epoch, Layout, Local, linearise
+from lightcurver_ops.numerics.roi.block import blocks
+from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
+from lightcurver_ops.numerics.roi.render import Light
 from lightcurver_ops.simulation.profiles import Psf, psf_image
 
 FINE = 8
@@ -59,6 +61,16 @@ def test_solution_cannot_be_improved(positive):
             assert objective(x + size * rng.normal(size=free) * 0.1, moved) > best - 1e-2
 
 
+def linearised(epochs, local, positions, background, layout):
+    """All of a few epochs, in one block."""
+    (block,) = blocks(epochs, local, positions, lambda angle: Light.of(background, angle, 12), layout)
+    return block
+
+
+def local_of(flux, translation=(0.0, 0.0), sky=0.0):
+    return Local(np.array([[flux]]), np.array([translation]), np.array([sky]))
+
+
 @pytest.fixture
 def epochs():
     rng = np.random.default_rng(2)
@@ -67,7 +79,14 @@ def epochs():
     for fwhm, angle in ((2.0, 0.0), (3.0, 0.5)):
         full = psf_image(Psf(fwhm=fwhm).scaled(2), 12)
         weight = rng.uniform(0.5, 1.0, (4, 4))
-        made.append(Epoch(rng.normal(5, 1, (4, 4)), weight, full, full, angle, np.zeros(2)))
+        made.append(
+            Epochs(
+                *(
+                    np.array([one])
+                    for one in (rng.normal(5, 1, (4, 4)), weight, full, full, angle, np.zeros(2))
+                )
+            )
+        )
     return layout, made
 
 
@@ -75,45 +94,49 @@ def test_normal_matrix_is_the_curvature_with_the_epochs_unknowns_at_their_best(e
     layout, (epoch, _) = epochs
     rng = np.random.default_rng(3)
     h, c = rng.random((FINE, FINE)), np.array([[0.4, -0.2]])
-    local = Local(np.array([8.0]), np.array([0.1, 0.0]), 0.2)
-    linear = linearise(epoch, local, c, h, layout)
+    local = local_of(8.0, (0.1, 0.0), 0.2)
+    block = linearised(epoch, local, c, h, layout)
 
     # The same by brute force: the Jacobian of all unknowns from finite differences, then a Schur complement.
     def residual(p):
-        moved = local.moved_by(p[:4], layout)
-        changed = linearise(epoch, moved, c + p[4:6], h + p[6:].reshape(h.shape), layout)
+        moved = local.moved_by(p[None, :4], layout)
+        model = linearised(epoch, moved, c + p[4:6], h + p[6:].reshape(h.shape), layout).model
         prior = (epoch.translation - moved.translation) / layout.translation_sigma
         sky = -moved.sky * np.median(np.sqrt(epoch.weight)) / layout.sky_sigma
-        return np.concatenate([((epoch.data - changed.model) * np.sqrt(epoch.weight)).ravel(), prior, [sky]])
+        return np.concatenate([((epoch.data - model) * np.sqrt(epoch.weight)).ravel(), prior[0], sky])
 
     size = 6 + FINE**2
     jacobian = np.array([(residual(1e-4 * e) - residual(-1e-4 * e)) / 2e-4 for e in np.eye(size)]).T
     full = jacobian.T @ jacobian
     schur = full[4:, 4:] - full[4:, :4] @ np.linalg.solve(full[:4, :4], full[:4, 4:])
-    projected = linear.projected()
-    made = projected.T.astype(float) @ projected
+    normal = NormalMatrix.empty(layout)
+    at = np.concatenate([c.ravel(), h.ravel()])
+    normal.add(block, at, layout)
+    normal.complete()
+    made = normal.matrix
     np.testing.assert_allclose(made, schur, atol=2e-3 * np.abs(schur).max())
     gradient = -jacobian.T @ residual(np.zeros(size))
     reduced = gradient[4:] - full[4:, :4] @ np.linalg.solve(full[:4, :4], gradient[:4])
-    np.testing.assert_allclose(linear.rhs(), reduced, atol=2e-3 * np.abs(reduced).max())
+    np.testing.assert_allclose(block.rhs(), reduced, atol=2e-3 * np.abs(reduced).max())
+    np.testing.assert_allclose(normal.rhs, block.rhs() + made @ at, rtol=1e-4)
 
 
 def test_an_epoch_taken_out_leaves_what_was(epochs):
     layout, (first, second) = epochs
     at = np.concatenate([[0.3, 0.1], np.full(FINE**2, 0.2)])
     h, c = at[2:].reshape(FINE, FINE), at[None, :2]
-    one = linearise(first, Local(np.array([4.0]), np.zeros(2), 0.0), c, h, layout)
-    other = linearise(second, Local(np.array([6.0]), np.zeros(2), 0.0), c, h, layout)
+    one = linearised(first, local_of(4.0), c, h, layout)
+    other = linearised(second, local_of(6.0), c, h, layout)
     kept, both = NormalMatrix.empty(layout), NormalMatrix.empty(layout)
-    kept.add(first, one, at, layout)
-    both.add(first, one, at, layout)
-    both.add(second, other, at, layout)
+    kept.add(one, at, layout)
+    both.add(one, at, layout)
+    both.add(other, at, layout)
     assert both.epochs == 2
     kept.complete()
     both.complete()
     assert not np.allclose(both.matrix, kept.matrix)
     np.testing.assert_array_equal(both.matrix, both.matrix.T)
-    both.subtract(second, other, at, layout)
+    both.subtract(other, at, layout)
     both.complete()
     assert both.epochs == 1
     for name in ("matrix", "rhs", "flux_response", "flux_weight", "starlet_variance"):

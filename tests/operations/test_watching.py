@@ -1,6 +1,5 @@
 """Watching raw directories: each new, complete file is announced once, to the lenses that take it."""
 
-import contextlib
 import os
 import tempfile
 import time
@@ -27,6 +26,7 @@ from lightcurver_ops.operations.watching import (
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.raw_listing import list_raw_files
+from tests.rights import without_rights
 
 READY = Watch(settle_seconds=0)
 NOW = 2e9
@@ -117,19 +117,6 @@ def test_a_root_that_is_not_there_yet(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/a.fits").write_bytes(b"x")
     assert names(local.changed_files()) == ["a.fits"]
-
-
-@contextlib.contextmanager
-def without_rights():
-    """As a user who is not root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_an_unreadable_directory_hides_no_other(caplog):
@@ -267,7 +254,7 @@ def test_a_file_is_announced_when_its_marker_is_there(site, lens_at):
     assert watch.poll(AGAIN + watching._REPEAT_S) == {}
     assert watch.poll(AGAIN + 2 * watching._REPEAT_S) == {}
     # The marker matches the pattern of frames: it must not be waited for, at every look.
-    assert watch._root.changed_files() == []
+    assert watch._roots[None].changed_files() == []
 
 
 def test_each_lens_hears_of_its_own_frames(site, lens_at):

@@ -291,6 +291,24 @@ def test_too_few_epochs_say_nothing(controlled_copy):
     assert control_line(record) == f"control stars {names}: too few epochs to judge the errors"
 
 
+def test_a_control_star_that_disagrees_is_named_and_one_outside_every_frame_is_told(controlled_copy):
+    lens = controlled_copy.lens()
+    # One of the two is measured with far too small errors, as a variable star would be.
+    star = controls_now(lens).stars[0]
+    path = control_path(lens.config, "r", star.name)
+    prepared = read_prepared(path)
+    flickering = 1 + 0.3 * (-1.0) ** np.arange(len(prepared.mjd))
+    write_prepared(path, replace(prepared, data=prepared.data * flickering[:, None, None]))
+    record = control_record(measured(lens), applied=False)
+    assert f" (without {star.name}: " in control_line(record)
+    assert control_line(record).endswith(": variable or disturbed)")
+    notes = []
+    stage, run = ModelCalibratedCutouts(lens), SimpleNamespace(note=notes.append)
+    stage._note_controls("r", controls_now(lens), None, run)
+    lens.close()
+    assert notes == ["r: no control star: those chosen lie in no frame of it"]
+
+
 def test_a_given_background_is_the_lenss_alone(controlled_copy):
     lens = controlled_copy.lens()
     expected = measured(lens)

@@ -71,6 +71,20 @@ def test_keys_follow_pixels_masks_and_coefficients_that_matter(reduced_season):
     assert not set(epoch_keys(prepared, scene, first)) & set(first)
 
 
+def test_angles_are_rounded_by_less_than_shows(reduced_season):
+    lens = reduced_season.lens()
+    prepared = read_prepared(prepared_path(lens.config, "r"))
+    angles = np.random.default_rng(4).uniform(-200, 200, len(prepared.mjd))
+    angles[:4] = 17.0, 17.0 + 1e-3, 17.0 - 1e-3, 197.0
+    scene = scene_of(lens.config, replace(prepared, angle_to_north=angles))
+    lens.close()
+    error = np.angle(np.exp(1j * (scene.rotation - np.radians(angles - angles[0]))))
+    half = prepared.data.shape[1] / 2
+    assert np.abs(error).max() * half <= 1.001 * scene.NEGLIGIBLE_PX
+    assert np.abs(error[4:]).max() > 0
+    assert list(scene.rotation[:3]) == [0.0, 0.0, 0.0]
+
+
 def test_memory_that_cannot_be_written_costs_nothing_but_the_next_start(reduced_season, tmp_path, caplog):
     lens = reduced_season.lens()
     prepared = read_prepared(prepared_path(lens.config, "r"))

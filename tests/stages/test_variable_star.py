@@ -1,10 +1,15 @@
 """A reference star that varies is named, marked and hardly counts."""
 
+import re
+
+import numpy as np
 import pytest
 
 from lightcurver_ops.bookkeeping import photometry, stars
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.tables import star_flux_in_frame
+from lightcurver_ops.numerics.normalization import normalization_coefficients, variable_stars
+from lightcurver_ops.stages.calculate_normalization_coefficient import FluxTable, _variation
 from lightcurver_ops.stages.pipeline import run_pipeline, stage_number
 
 NORM = stage_number("calculate_normalization_coefficient")
@@ -55,3 +60,18 @@ def test_it_is_named_and_does_not_pull(lens):
     assert after[star.gaia_id].weight < 0.3 * before[star.gaia_id].weight + 0.01
     for frame, coefficient in coefficients.items():
         assert coefficient == pytest.approx(quiet[frame], rel=0.01)
+
+
+def test_one_that_is_disturbed_in_some_frames_is_told_apart_from_a_variable_one():
+    """A blemish, an eclipse: not a star that varies all the time, but one that is wrong now and then."""
+    rng = np.random.default_rng(5)
+    truth = np.exp(rng.normal(8, 1, (10, 1))) * rng.uniform(0.7, 1.1, 60)
+    uncertainty = 0.005 * truth
+    flux = rng.normal(truth, uncertainty)
+    flux[3, ::10] *= 3
+    flux[7] *= 1 + 0.1 * np.sin(np.arange(60))
+    table = FluxTable([], list("abcdefghij"), flux, uncertainty)
+    result = normalization_coefficients(flux, uncertainty)
+    assert list(np.flatnonzero(variable_stars(flux, uncertainty, result))) == [3, 7]
+    assert _variation(table, result, 3) == "is far off in 6 of 60 frames"
+    assert re.fullmatch(r"varies by [5-9]\.\d %", _variation(table, result, 7))

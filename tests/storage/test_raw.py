@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from lightcurver_ops.errors import BadFrame, ConfigurationError
+from lightcurver_ops.errors import BadFrame, ConfigurationError, FrameUnavailable
 from lightcurver_ops.storage.raw import content_hash, file_hash, read_raw, read_raw_header
+from tests.rights import without_rights
 
 RNG = np.random.default_rng(1)
 PIXELS = RNG.integers(200, 4000, (60, 80))
@@ -177,6 +178,15 @@ def test_missing_files_and_directories(tmp_path):
         read_raw(tmp_path / "none.fits")
     with pytest.raises(BadFrame, match="directory"):
         read_raw(tmp_path)
+
+
+def test_a_file_that_this_user_may_not_read_is_tried_by_the_next_run(raw):
+    raw.chmod(0)
+    with without_rights():
+        with pytest.raises(FrameUnavailable, match="permission denied; give this user the right to read it"):
+            read_raw(raw)
+        with pytest.raises(FrameUnavailable, match="permission denied"):
+            read_raw_header(raw)
 
 
 def test_saturated_frames(tmp_path):

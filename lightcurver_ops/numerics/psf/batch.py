@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 
+from lightcurver_ops.numerics.device import padded_count
 from lightcurver_ops.numerics.psf import outliers
 from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, distort, shape_slopes
 from lightcurver_ops.numerics.psf.moffat import fit_moffat, flux_outside, moffat
@@ -15,7 +16,6 @@ from lightcurver_ops.numerics.psf.result import PsfFits
 from lightcurver_ops.numerics.psf.shape import doubleness, elongation
 from lightcurver_ops.numerics.starlet import scale_count
 
-STAR_COUNTS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32)  # others are padded to these: few compilations
 MIN_SNR = 3.0
 GUESSED_BETA = 2.5
 REJECTION_ROUNDS = 2
@@ -27,10 +27,6 @@ SKY_SCATTER = 0.03
 MODEL_ERROR = 0.2
 """Of the Moffat, where backgrounds are fitted beside it: else what it misses of the core sets its wings, and these the
 backgrounds."""
-
-
-def _padded_count(count: int) -> int:
-    return next((size for size in STAR_COUNTS if size >= count), -(-count // 16) * 16)
 
 
 @partial(jax.jit, static_argnames=("size", "subsampling"))
@@ -72,7 +68,7 @@ class Batch:
         self.size, self.subsampling, self.distorted = prepared.data.shape[-1], subsampling, distorted
         self.n_pad = (
             size - self.n_frames,
-            _padded_count(self.n_stars) - self.n_stars,
+            padded_count(self.n_stars) - self.n_stars,
         )
         self.present = self._padded(np.asarray(prepared.good.any(axis=(2, 3))))
         self.data = self._padded(prepared.data)

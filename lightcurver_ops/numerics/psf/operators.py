@@ -20,7 +20,12 @@ SIGMA = GAUSSIAN_FWHM / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 
 def star_operator(
-    position: Any, size: int, subsampling: int, xp: ModuleType = np, derivatives: int = 1
+    position: Any,
+    size: int,
+    subsampling: int,
+    xp: ModuleType = np,
+    derivatives: int = 1,
+    side: int | None = None,
 ) -> tuple[Any, ...]:
     """The matrices A of stars along one axis, and their derivatives with respect to the position.
 
@@ -30,22 +35,24 @@ def star_operator(
         subsampling: k, small pixels per pixel.
         xp: numpy or jax.numpy.
         derivatives: how many derivatives, at most two.
+        side: N, of the narrow PSF; default n k.
 
     Returns:
-        A, dA/dposition, d2A/dposition2, all [..., n, n k]. A row of A sums to one: a pixel is the mean of its small
+        A, dA/dposition, d2A/dposition2, all [..., n, N]. A row of A sums to one: a pixel is the mean of its small
         pixels.
     """
     fine = size * subsampling
+    side = fine if side is None else side
     # An element depends on the distance k p - j alone: exponentials for the distances, then a lookup.
-    offset = np.arange(1 - fine, fine)
-    distance = (offset - subsampling * position[..., None]) / SIGMA
+    offset = np.arange(1 - side, fine)
+    distance = (offset - subsampling * position[..., None] + (side - fine) / 2) / SIGMA
     gauss = xp.exp(-0.5 * distance**2) / (math.sqrt(2.0 * math.pi) * SIGMA)
     rate = subsampling / SIGMA
     factors = (None, rate * distance, rate**2 * (distance**2 - 1.0))[: derivatives + 1]
-    place = subsampling * np.arange(size)[:, None] - np.arange(fine)[None, :] + fine - 1
+    place = subsampling * np.arange(size)[:, None] - np.arange(side)[None, :] + side - 1
 
     def binned(values: Any) -> Any:
-        n_sums = 2 * fine - subsampling
+        n_sums = fine + side - subsampling
         sums = sum(values[..., small : small + n_sums] for small in range(subsampling))
         return xp.take(sums / subsampling, place, axis=-1)
 

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
+from lightcurver_ops.numerics.device import device
 from lightcurver_ops.numerics.roi import scene
-from lightcurver_ops.numerics.roi.epoch import Linear
-from lightcurver_ops.numerics.roi.points import position_matrix
 from lightcurver_ops.numerics.roi.result import RoiFit
-from lightcurver_ops.numerics.roi.state import Outcome, Problem
+from lightcurver_ops.numerics.roi.state import Outcome, Problem, State
 
 Array = NDArray[np.float64]
 
@@ -24,21 +22,18 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
     """
     layout, state = problem.layout, outcome.state
     sources, moved, size = layout.sources, layout.moved, layout.size
-    shared, rows = _shared(problem, outcome)
-    count = len(problem.epochs)
-    model, background, residuals = (np.zeros((count, size, size)) for _ in range(3))
-    covariance = np.zeros((count, sources, sources))
+    count = problem.count
+    model, background = (np.zeros((count, size, size)) for _ in range(2))
     chi2, loss = np.zeros(count), problem.prior.value(state.scene)
-    for e, (epoch, linear) in enumerate(zip(problem.epochs, problem.linearise(state), strict=True)):
-        model[e], background[e] = linear.model, linear.light
-        used = epoch.weight > 0
-        residuals[e] = np.where(used, (epoch.data - linear.model) * np.sqrt(epoch.weight), np.nan)
-        chi2[e] = linear.chi2 / max(int(np.count_nonzero(used)), 1)
-        loss += linear.loss
-        known = None if covariances is None else covariances[e]
-        covariance[e] = (
-            _covariance(linear, shared, rows, moved, layout.background, sources) if known is None else known
-        )
+    for block in problem.blocks(state):
+        chosen = block.place.chosen
+        model[chosen], background[chosen], chi2[chosen] = block.model, block.light, block.chi2
+        loss += block.loss
+    used = problem.epochs.weight > 0
+    residuals = np.where(used, (problem.epochs.data - model) * np.sqrt(problem.epochs.weight), np.nan)
+    chi2 = chi2 / np.maximum(used.sum(axis=(1, 2)), 1)
+    shared, rows = _shared(problem, outcome)
+    covariance = _covariances(problem, state, shared, rows, covariances or [None] * count)
     if outcome.penalty is not None:
         loss += outcome.penalty.value(state.scene.structure)
     uncertainty = np.sqrt(np.einsum("ejj->ej", covariance))
@@ -46,13 +41,13 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
     if shared is not None and moved:
         where = np.sqrt(np.diag(shared)[:moved]).reshape(-1, 2)
     return RoiFit(
-        flux=np.where(np.isnan(uncertainty), np.nan, state.flux),
+        flux=np.where(np.isnan(uncertainty), np.nan, state.locals.flux),
         flux_uncertainty=uncertainty,
         flux_covariance=covariance,
         positions=state.scene.positions,
         positions_uncertainty=where,
-        translations=np.array([local.translation for local in state.locals]),
-        sky=np.array([local.sky for local in state.locals]),
+        translations=state.locals.translation,
+        sky=state.locals.sky,
         background=state.scene.background,
         model=model,
         background_model=background,
@@ -74,22 +69,19 @@ def _shared(problem: Problem, outcome: Outcome) -> tuple[Array | None, Array]:
     if not moved:
         return None, np.zeros((0, 0))
     precision, _ = problem.prior.gradient(state.scene, moved)
-    matrix = position_matrix(list(problem.linearise(state)), moved) + np.diag(precision)
+    matrix = sum((block.position_matrix() for block in problem.blocks(state)), np.diag(precision))
     return np.asarray(np.linalg.pinv(matrix), dtype=np.float64), np.eye(moved)
 
 
-def _covariance(
-    linear: Linear, shared: Array | None, rows: Array, moved: int, background: bool, sources: int
+def _covariances(
+    problem: Problem, state: State, shared: Array | None, rows: Array, known: Sequence[Array | None]
 ) -> Array:
-    """Of the fluxes of an epoch [J, J], its own other unknowns and what is common marginalised."""
-    spread = np.eye(len(linear.r))
-    if shared is not None:
-        coupling = linear.coupling @ rows.T
-        if background:
-            coupling = np.concatenate([coupling, linear.coupling[:, moved:]], axis=1)
-        spread = spread + coupling @ shared @ coupling.T
-    back = linalg.solve_triangular(linear.r, np.eye(len(linear.r)))[:sources]
-    covariance: Array = back @ spread @ back.T
-    unseen = linear.unseen[:sources]
-    covariance[unseen] = covariance[:, unseen] = np.nan
-    return covariance
+    """Of the fluxes of all epochs [E, J, J]; computed where none is known [E]."""
+    sources = problem.layout.sources
+    result = np.array([np.full((sources, sources), np.nan) if one is None else one for one in known])
+    missing = np.array([e for e, one in enumerate(known) if one is None], dtype=int)
+    where = device()
+    held, directions = None if shared is None else where.put(shared), where.put(rows)
+    for block in problem.of(missing).blocks(state.of(missing)):
+        result[missing[block.place.chosen]] = block.flux_covariance(held, directions)
+    return result

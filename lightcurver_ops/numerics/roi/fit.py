@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightcurver_ops.numerics.psf.operators import blur_matrix, narrow_from_full
 from lightcurver_ops.numerics.roi import galaxy
-from lightcurver_ops.numerics.roi.epoch import Epoch, Layout, Local
+from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import solve
 from lightcurver_ops.numerics.roi.points import points_only, without_outliers
@@ -158,17 +158,7 @@ def set_up(
     if like_starred:
         background_psf = points_psf
     weight = np.where(mask, 1.0 / np.where(mask, sigma, 1.0) ** 2, 0.0)
-    epochs = tuple(
-        Epoch(
-            np.where(mask[e], d[e], 0.0),
-            weight[e],
-            points_psf[e],
-            background_psf[e],
-            float(angles[e]),
-            shifts[e],
-        )
-        for e in range(count)
-    )
+    epochs = Epochs(np.where(mask, d, 0.0), weight, points_psf, background_psf, angles, shifts)
     width = _fwhm(np.median(full, axis=0))
     theta = galaxy.PRIOR_MEAN.copy()
     theta[3] = np.log(WIDEST_PSF_RADIUS * width)
@@ -190,7 +180,6 @@ def set_up(
         resolution=resolution,
         with_galaxy=options.galaxy and not like_starred and background is None and optimise_background,
     )
-    zero = np.zeros(len(c))
     state = State(
         Scene(
             c,
@@ -199,7 +188,7 @@ def set_up(
             np.zeros((fine, fine)),
             galaxy.Frame.of(fine, None if resolution is None else resolution(fine)),
         ),
-        tuple(Local(zero, epoch.translation, 0.0) for epoch in epochs),
+        Local(np.zeros((count, len(c))), shifts, np.zeros(count)),
     )
     return problem, state
 

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import scene
 from lightcurver_ops.numerics.roi.admm import Solver
+from lightcurver_ops.numerics.roi.block import follow
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty
 from lightcurver_ops.numerics.roi.points import points_only, without_outliers
 from lightcurver_ops.numerics.roi.result import RoiOptions
-from lightcurver_ops.numerics.roi.state import Outcome, Problem, State, moved_by, status
+from lightcurver_ops.numerics.roi.state import Outcome, Problem, State, Steps, status
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,10 @@ def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
     With many epochs, the best few find the scene first: iterations on all are dear, and then few are needed.
     """
     state = points_only(problem, state).state
-    few = len(problem.epochs) <= SKETCH + 4
+    few = problem.count <= SKETCH + 4
     if few and not problem.options.reject:
         return problem, everything(problem, state)
-    chosen = list(range(len(problem.epochs))) if few else most_informative(problem, state)
+    chosen = list(range(problem.count)) if few else most_informative(problem, state)
     options = replace(problem.options, flux_tolerance=SKETCH_TOLERANCE)
     sketch = everything(
         replace(problem, options=options).of(chosen), state.of(chosen), loss_tolerance=SKETCH_LOSS_TOLERANCE
@@ -55,9 +56,12 @@ def most_informative(problem: Problem, state: State) -> list[int]:
     """The epochs that tell most about the fluxes, in their order."""
     sources = problem.layout.sources
     fixed = replace(problem, layout=replace(problem.layout, background=False, move_positions=False))
-    precision = np.array([np.sum(1.0 / linear.flux_variance(sources)) for linear in fixed.linearise(state)])
-    if sources == 0:
-        precision = np.array([epoch.weight.sum() for epoch in problem.epochs])
+    precision = problem.epochs.weight.sum(axis=(1, 2))
+    if sources:
+        steps = Steps(fixed)
+        for block in fixed.blocks(state):
+            steps.take(block)
+        precision = np.sum(1.0 / steps.variance, axis=1)
     return sorted(int(e) for e in np.argsort(-precision, kind="stable")[:SKETCH])
 
 
@@ -97,16 +101,15 @@ def everything(
         assert normal is not None
         at = scene.absolute(state.scene, moved)
         rhs = np.zeros(at.size)
-        loss, largest, after, followers = 0.0, 0.0, [], []
-        for epoch, linear, local in zip(problem.epochs, problem.linearise(state), state.locals, strict=True):
+        loss, steps, followers = 0.0, Steps(problem), []
+        for block in problem.blocks(state):
             if rebuild:
-                normal.add(epoch, linear, at, layout)
-            rhs += linear.rhs()
-            loss += linear.loss
-            new, change = moved_by(local, linear, None, layout)
-            after.append(new)
-            followers.append(linear.follower())
-            largest = max(largest, change)
+                normal.add(block, at, layout)
+            rhs += block.rhs()
+            loss += block.loss
+            steps.take(block)
+            followers.append(block.follower())
+        after, largest = steps.applied(state.locals)
         prior = held if outer < early else problem.prior
         if rebuild:
             normal.complete()
@@ -116,7 +119,7 @@ def everything(
         assert penalty is not None
         history.append(loss + prior.value(state.scene) + penalty.value(state.scene.structure))
         log.debug("outer %d rebuild %s loss %.2f flux moved %.3g sigma", outer, rebuild, history[-1], largest)
-        state = State(state.scene, tuple(after))
+        state = State(state.scene, after)
         settled = outer > early and abs(history[-1] - history[-2]) < loss_tolerance
         done = settled and inner_converged and largest < options.flux_tolerance and not rebuild
         if done or outer == options.max_relinearisations:
@@ -147,12 +150,9 @@ def everything(
         previous = largest
         fresh = scene.between(state.scene, common, damping)
         moves = (fresh.positions - state.scene.positions).ravel()[:moved]
-        brighter = fresh.background - state.scene.background
-        followed = tuple(
-            lo.moved_by(follow(moves, brighter), layout)
-            for lo, follow in zip(state.locals, followers, strict=True)
-        )
-        state = State(fresh, followed)
+        brighter = problem.lights(fresh.background - state.scene.background)
+        followed = follow(followers, problem.epochs, moves, brighter, layout)
+        state = State(fresh, state.locals.moved_by(followed, layout))
     return Outcome(state, history, done, status(done, len(history), largest), normal, penalty)
 
 
@@ -160,16 +160,16 @@ def gather(problem: Problem, outcome: Outcome) -> Outcome:
     """The same outcome with the normal matrix at its end, from which the uncertainties follow."""
     normal = NormalMatrix.empty(problem.layout)
     at = scene.absolute(outcome.state.scene, problem.layout.moved)
-    for epoch, linear in zip(problem.epochs, problem.linearise(outcome.state), strict=True):
-        normal.add(epoch, linear, at, problem.layout)
+    for block in problem.blocks(outcome.state):
+        normal.add(block, at, problem.layout)
     normal.complete()
     return replace(outcome, normal=normal, penalty=penalty_of(normal, problem.options))
 
 
 def _distance(a: State, b: State) -> float:
     """Largest move of a position or a translation between two states, data pixels."""
-    shifts = [np.abs(x.translation - y.translation).max() for x, y in zip(a.locals, b.locals, strict=True)]
-    return float(max(np.abs(a.scene.positions - b.scene.positions).max(initial=0.0), *shifts))
+    moves = (a.scene.positions - b.scene.positions, a.locals.translation - b.locals.translation)
+    return float(max(np.abs(move).max(initial=0.0) for move in moves))
 
 
 def penalty_of(normal: NormalMatrix, options: RoiOptions) -> Penalty:

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.photometry import PSF_ERROR
 from lightcurver_ops.numerics.psf.outliers import outlying_pixels
-from lightcurver_ops.numerics.roi.epoch import Linear
-from lightcurver_ops.numerics.roi.state import LARGEST_STEP, Outcome, Problem, State, moved_by, status
+from lightcurver_ops.numerics.roi.state import LARGEST_STEP, Outcome, Problem, State, Steps, status
 
 Array = NDArray[np.float64]
 
@@ -27,35 +26,28 @@ def points_only(problem: Problem, state: State) -> Outcome:
     history: list[float] = []
     largest = np.inf
     for _ in range(STEPS):
-        linear = list(inner.linearise(state))
-        history.append(sum(li.loss for li in linear) + problem.prior.value(state.scene))
+        steps, loss = Steps(inner), 0.0
+        matrix, rhs = np.zeros((layout.moved,) * 2), np.zeros(layout.moved)
+        for block in inner.blocks(state):
+            steps.take(block)
+            loss += block.loss
+            if layout.moved:
+                matrix += block.position_matrix()
+                rhs += block.rhs()
+        history.append(loss + problem.prior.value(state.scene))
         if largest < problem.options.flux_tolerance:
             break
-        step = np.zeros(layout.moved)
+        step, positions = None, state.scene.positions
         if layout.moved:
-            matrix = position_matrix(linear, layout.moved)
             precision, pull = problem.prior.gradient(state.scene, layout.moved)
             matrix[np.diag_indices_from(matrix)] += precision + 1e-9 * matrix.max() + 1e-30
-            step = np.linalg.solve(matrix, np.sum([li.rhs() for li in linear], axis=0) + pull)
+            step = np.asarray(np.linalg.solve(matrix, rhs + pull), dtype=np.float64)
             step *= min(1.0, LARGEST_STEP / max(float(np.abs(step).max()), 1e-30))
-        moved = [
-            moved_by(local, li, step if layout.moved else None, layout)
-            for local, li in zip(state.locals, linear, strict=True)
-        ]
-        largest = max([change for _, change in moved], default=0.0)
-        positions = state.scene.positions + step.reshape(-1, 2) if layout.moved else state.scene.positions
-        state = State(replace(state.scene, positions=positions), tuple(local for local, _ in moved))
+            positions = positions + step.reshape(-1, 2)
+        local, largest = steps.applied(state.locals, step)
+        state = State(replace(state.scene, positions=positions), local)
     converged = largest < problem.options.flux_tolerance
     return Outcome(state, history, converged, status(converged, len(history), largest))
-
-
-def position_matrix(linear: list[Linear], moved: int) -> Array:
-    """Curvature of half the chi2 with respect to the positions, [moved, moved]."""
-    total = np.zeros((moved, moved))
-    for li in linear:
-        projected = li.projected()
-        total += projected.T.astype(float) @ projected
-    return total
 
 
 def without_outliers(problem: Problem, state: State) -> tuple[Problem, State]:
@@ -64,20 +56,20 @@ def without_outliers(problem: Problem, state: State) -> tuple[Problem, State]:
     The background stays. An epoch in which very many pixels stand out is left as it is: its chi2 tells.
     """
     for _ in range(2):
-        epochs, changed = [], False
-        for epoch, linear in zip(problem.epochs, problem.linearise(state), strict=True):
-            good = epoch.weight > 0
-            noise = np.where(good, 1.0 / np.sqrt(np.where(good, epoch.weight, 1.0)), 1.0)
+        weight = problem.epochs.weight.copy()
+        for block in problem.blocks(state):
+            good = block.epochs.weight > 0
+            noise = np.where(good, 1.0 / np.sqrt(np.where(good, block.epochs.weight, 1.0)), 1.0)
             data, model, sigma, mask = (
-                array[None, None] for array in (epoch.data, linear.model, noise, good)
+                one[: block.place.count, None] for one in (block.epochs.data, block.model, noise, good)
             )
-            bad = outlying_pixels(data, model, sigma, mask, PSF_ERROR)[0, 0]
-            if 0 < bad.sum() <= MOST_REJECTED * max(good.sum(), 1):
-                epoch, changed = replace(epoch, weight=np.where(bad, 0.0, epoch.weight)), True  # noqa: PLW2901
-            epochs.append(epoch)
-        if not changed:
+            bad = outlying_pixels(data, model, sigma, mask, PSF_ERROR)[:, 0]
+            most = MOST_REJECTED * np.maximum(good[: block.place.count].sum(axis=(1, 2)), 1)
+            bad &= (bad.sum(axis=(1, 2)) <= most)[:, None, None]
+            weight[block.place.chosen] = np.where(bad, 0.0, weight[block.place.chosen])
+        if np.array_equal(weight, problem.epochs.weight):
             break
-        problem = replace(problem, epochs=tuple(epochs))
+        problem = replace(problem, epochs=problem.epochs._replace(weight=weight))
         held = replace(problem, layout=replace(problem.layout, move_positions=False, background=False))
         state = points_only(held, state).state
     return problem, state

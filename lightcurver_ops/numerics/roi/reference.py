@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import render
-from lightcurver_ops.numerics.roi.epoch import Epoch, Local
+from lightcurver_ops.numerics.roi.epoch import Epochs, Local
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import gather
 from lightcurver_ops.numerics.roi.points import points_only
@@ -24,11 +24,12 @@ Array = NDArray[np.float64]
 BAD_SIGMA = 1e3  # noise of a bad pixel, in units of the median noise of its epoch
 
 
-def gauge(epochs: tuple[Epoch, ...], fine: int, subsampling: int) -> Array:
+def gauge(epochs: Epochs, fine: int, subsampling: int) -> Array:
     """What STARRED's centre of rotation adds to each translation, [E, 2] data pixels."""
-    off = fine // 2 - (fine - 1) / 2 + 0.5 * (1 - epochs[0].narrow.shape[0] % 2)
+    off = fine // 2 - (fine - 1) / 2 + 0.5 * (1 - epochs.narrow.shape[-1] % 2)
     v = np.full((1, 2), off)
-    return np.concatenate([(render.rotate(v, epoch.angle) - v) / subsampling for epoch in epochs])
+    added: Array = (render.rotate(v, epochs.angle)[:, 0] - v) / subsampling
+    return added
 
 
 def starred_loss(problem: Problem, state: State, weights: Array | None = None) -> tuple[Any, Any, dict]:
@@ -47,22 +48,21 @@ def starred_loss(problem: Problem, state: State, weights: Array | None = None) -
     from starred.utils.noise_utils import propagate_noise
 
     layout, options, epochs = problem.layout, problem.options, problem.epochs
-    k, count, fine = layout.subsampling, len(epochs), layout.fine
-    data = np.array([epoch.data for epoch in epochs])
-    weight = np.array([epoch.weight for epoch in epochs])
+    k, count, fine = layout.subsampling, problem.count, layout.fine
+    data, weight = epochs.data, epochs.weight
     typical = np.array([np.median(w[w > 0]) if np.any(w > 0) else 1.0 for w in weight])[:, None, None]
     variance = np.where(weight > 0, 1.0 / np.where(weight > 0, weight, 1.0), BAD_SIGMA**2 / typical)
-    narrow = np.array([epoch.narrow for epoch in epochs])
+    narrow = epochs.narrow
     cut = max(0, (narrow.shape[1] - fine + 1) // 2)
     narrow = narrow[:, cut : narrow.shape[1] - cut, cut : narrow.shape[2] - cut]
     x, y = state.scene.positions.T
-    amplitudes = (state.flux).ravel()
+    amplitudes = state.locals.flux.ravel()
     model, start, up, down, fixed = setup_model(
         data, variance, narrow, x, y, k, initial_a=amplitudes.copy(), convolution_method="scipy"
     )
-    shift = np.array([local.translation for local in state.locals]) + gauge(epochs, fine, k)
+    shift = state.locals.translation + gauge(epochs, fine, k)
     start["kwargs_analytic"]["dx"], start["kwargs_analytic"]["dy"] = shift[:, 0], shift[:, 1]
-    start["kwargs_analytic"]["alpha"] = np.rad2deg([epoch.angle for epoch in epochs])
+    start["kwargs_analytic"]["alpha"] = np.rad2deg(epochs.angle)
     fixed["kwargs_analytic"]["alpha"] = start["kwargs_analytic"]["alpha"]
     start["kwargs_background"]["h"] = state.scene.background.ravel()
     fixed["kwargs_background"]["mean"] = np.zeros(count)
@@ -134,7 +134,7 @@ def fit_with_starred(problem: Problem, state: State, weights: Array | None = Non
         history += [float(value) for value in extra["loss_history"]]
         kwargs = parameters.best_fit_values(as_kwargs=True)
     analytic = kwargs["kwargs_analytic"]
-    count = len(problem.epochs)
+    count = problem.count
     fluxes = np.asarray(analytic["a"], dtype=float).reshape(count, layout.sources) * float(model.scale)
     shifts = np.stack([np.asarray(analytic[name], dtype=float) for name in ("dx", "dy")], axis=1)
     shifts = shifts - gauge(problem.epochs, layout.fine, layout.subsampling)
@@ -146,7 +146,7 @@ def fit_with_starred(problem: Problem, state: State, weights: Array | None = Non
             mean=np.zeros_like(h),
             structure=h,
         ),
-        tuple(Local(f, t, 0.0) for f, t in zip(fluxes, shifts, strict=True)),
+        Local(fluxes, shifts, np.zeros(count)),
     )
     tail = history[-max(len(history) // 10, 1) :]
     settled = (tail[0] - tail[-1]) / max(abs(tail[-1]), 1e-300)
@@ -156,9 +156,7 @@ def fit_with_starred(problem: Problem, state: State, weights: Array | None = Non
         outcome = gather(problem, outcome)
     fit = finish(problem, outcome)
     seen = np.asarray(model.model(kwargs), dtype=float)
-    used = np.array([epoch.weight > 0 for epoch in problem.epochs])
-    data = np.array([epoch.data for epoch in problem.epochs])
-    sqrt_weight = np.sqrt(np.array([epoch.weight for epoch in problem.epochs]))
-    residuals = np.where(used, (data - seen) * sqrt_weight, np.nan)
+    used = problem.epochs.weight > 0
+    residuals = np.where(used, (problem.epochs.data - seen) * np.sqrt(problem.epochs.weight), np.nan)
     chi2 = np.nansum(residuals**2, axis=(1, 2)) / np.maximum(used.sum(axis=(1, 2)), 1)
     return replace(fit, model=seen, residuals=residuals, chi2=chi2, loss=history[-1] if history else fit.loss)

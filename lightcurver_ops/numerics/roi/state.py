@@ -7,16 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import galaxy
-from lightcurver_ops.numerics.roi.epoch import Epoch, Layout, Linear, Local, linearise
+from lightcurver_ops.numerics.roi.block import Block, Lights, blocks
+from lightcurver_ops.numerics.roi.epoch import Chosen, Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty
+from lightcurver_ops.numerics.roi.render import Light
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
 
 Array = NDArray[np.float64]
 
 LARGEST_STEP = 0.5  # data pixels, of a position or a translation in one iteration
-ANGLES = 8  # images of the galaxy's outskirts kept at a time
+ANGLES = 8  # of the scene, whose light is kept at a time
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,11 @@ class State:
     """All unknowns: what is common, and each epoch's own."""
 
     scene: Scene
-    locals: tuple[Local, ...]
+    locals: Local
 
-    @property
-    def flux(self) -> Array:
-        """[E, J]."""
-        return np.array([local.flux for local in self.locals])
-
-    def of(self, chosen: list[int]) -> "State":
+    def of(self, chosen: Chosen) -> "State":
         """The state of some epochs."""
-        return replace(self, locals=tuple(self.locals[e] for e in chosen))
+        return replace(self, locals=self.locals.of(chosen))
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Problem:
         with_galaxy: whether a galaxy's profile is looked for.
     """
 
-    epochs: tuple[Epoch, ...]
+    epochs: Epochs
     layout: Layout
     prior: Prior
     options: RoiOptions
@@ -55,37 +52,52 @@ class Problem:
     resolution: Callable[[int], Array] | None
     with_galaxy: bool
 
-    def of(self, chosen: list[int]) -> "Problem":
+    @property
+    def count(self) -> int:
+        """E, the number of epochs."""
+        return len(self.epochs.data)
+
+    def of(self, chosen: Chosen) -> "Problem":
         """The problem of some epochs."""
-        return replace(self, epochs=tuple(self.epochs[e] for e in chosen))
+        return replace(self, epochs=self.epochs.of(chosen))
 
-    def linearise(self, state: State) -> Iterator[Linear]:
-        """Each epoch in turn, linearised around a state."""
-        background = state.scene.background
-        wide = self._outside(state.scene)
-        for epoch, local in zip(self.epochs, state.locals, strict=True):
-            outside = None if wide is None else wide(epoch.angle)
-            yield linearise(epoch, local, state.scene.positions, background, self.layout, outside)
+    def blocks(self, state: State) -> Iterator[Block]:
+        """All epochs, linearised around a state, block by block."""
+        light = self.lights(state.scene.background, state.scene)
+        return blocks(self.epochs, state.locals, state.scene.positions, light, self.layout)
 
-    def _outside(self, state: Scene) -> Callable[[float], Array] | None:
-        """The galaxy's light beyond the grid, for an angle of the scene."""
-        if state.theta is None or self.margin == 0:
-            return None
-        theta = state.theta
-        known: dict[float, Array] = {}
-        side = self.layout.fine + 2 * self.margin
-        frame = galaxy.Frame.of(side, None if self.resolution is None else self.resolution(side))
+    def lights(self, background: Array, scene: Scene | None = None) -> Lights:
+        """A background [N, N], with the light of a scene's galaxy around it, by angle; None where there is none."""
+        outside = None if scene is None else self._outside(scene)
+        if not self.layout.background and outside is None and not np.any(background):
+            return lambda angle: None
+        known: dict[float, Light] = {}
 
-        def light(angle: float) -> Array:
+        def light(angle: float) -> Light:
             if angle not in known:
                 if len(known) >= ANGLES:
                     known.clear()
-                image = galaxy.profile(galaxy.turned(theta, angle), frame)
-                image[self.margin : -self.margin, self.margin : -self.margin] = 0.0
-                known[angle] = image
+                side = self.epochs.background_psf.shape[-1]
+                around = None if outside is None else outside(angle)
+                known[angle] = Light.of(background, angle, side, around)
             return known[angle]
 
         return light
+
+    def _outside(self, scene: Scene) -> Callable[[float], Array] | None:
+        """The galaxy's light beyond the grid, [N + 2 m, N + 2 m], by angle; None where there is none."""
+        if scene.theta is None or self.margin == 0:
+            return None
+        theta = scene.theta
+        side = self.layout.fine + 2 * self.margin
+        frame = galaxy.Frame.of(side, None if self.resolution is None else self.resolution(side))
+
+        def around(angle: float) -> Array:
+            image = galaxy.profile(galaxy.turned(theta, angle), frame)
+            image[self.margin : -self.margin, self.margin : -self.margin] = 0.0
+            return image
+
+        return around
 
 
 @dataclass(frozen=True)
@@ -100,14 +112,35 @@ class Outcome:
     penalty: Penalty | None = None
 
 
-def moved_by(local: Local, linear: Linear, step: Array | None, layout: Layout) -> tuple[Local, float]:
-    """Local unknowns after a step of the global ones, and the largest move of a flux in standard deviations."""
-    change = linear.local_step(step)
-    j = layout.sources
-    largest = float(np.max(np.abs(change[:j]) / np.sqrt(linear.flux_variance(j)), initial=0.0))
-    if layout.translation_sigma > 0:
-        change[j : j + 2] = np.clip(change[j : j + 2], -LARGEST_STEP, LARGEST_STEP)
-    return local.moved_by(change, layout), largest
+class Steps:
+    """The steps of all local unknowns, gathered block by block.
+
+    Attributes:
+        step: [E, p] where the global unknowns stay.
+        response: [E, p, moved] how they answer to a step of the positions.
+        variance: [E, J] of the fluxes, the global unknowns held fixed.
+    """
+
+    def __init__(self, problem: Problem):
+        layout, count = problem.layout, problem.count
+        self._layout = layout
+        self.step = np.zeros((count, layout.unknowns))
+        self.response = np.zeros((count, layout.unknowns, layout.moved))
+        self.variance = np.ones((count, layout.sources))
+
+    def take(self, block: Block) -> None:
+        """What a block says."""
+        chosen = block.place.chosen
+        self.step[chosen], self.response[chosen], self.variance[chosen] = block.local_step()
+
+    def applied(self, local: Local, positions: Array | None = None) -> tuple[Local, float]:
+        """The local unknowns after it, and a step [moved] of the positions, and the largest move of a flux in sigma."""
+        layout, j = self._layout, self._layout.sources
+        step = self.step.copy() if positions is None else self.step + self.response @ positions
+        largest = float(np.max(np.abs(step[:, :j]) / np.sqrt(self.variance), initial=0.0))
+        if layout.translation_sigma > 0:
+            step[:, j : j + 2] = np.clip(step[:, j : j + 2], -LARGEST_STEP, LARGEST_STEP)
+        return local.moved_by(step, layout), largest
 
 
 def status(converged: bool, iterations: int, largest: float) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import scene
+from lightcurver_ops.numerics.roi.epoch import Local
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import everything, solve
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
@@ -89,8 +90,8 @@ def fit_and_remember(
         ValueError: two epochs have the same key, or there are more keys than epochs.
     """
     keys = tuple(keys)
-    if len(set(keys)) != len(problem.epochs) or len(keys) != len(problem.epochs):
-        raise ValueError(f"{len(problem.epochs)} epochs need as many different keys, not {len(set(keys))}")
+    if len(set(keys)) != problem.count or len(keys) != problem.count:
+        raise ValueError(f"{problem.count} epochs need as many different keys, not {len(set(keys))}")
     if memory is not None and memory.serves(problem, state, keys):
         changed = memory.changed(keys)
         try:
@@ -133,28 +134,27 @@ def _update(problem: Problem, state: State, keys: tuple[str, ...], memory: Memor
     common, normal, layout = memory.state.scene, memory.normal, problem.layout
     at = scene.absolute(common, layout.moved)
 
-    left = memory.problem.of(gone)
-    for epoch, linear in zip(left.epochs, left.linearise(memory.state.of(gone)), strict=True):
-        normal.subtract(epoch, linear, at, layout)
+    for block in memory.problem.of(gone).blocks(memory.state.of(gone)):
+        normal.subtract(block, at, layout)
 
     fixed = replace(problem, layout=replace(layout, background=False, move_positions=False)).of(new)
     found = points_only(fixed, replace(state, scene=common).of(new)).state
     if problem.options.reject:
         fixed, found = without_outliers(fixed, found)
     added = replace(fixed, layout=layout)
-    for epoch, linear in zip(added.epochs, added.linearise(found), strict=True):
-        normal.add(epoch, linear, at, layout)
+    for block in added.blocks(found):
+        normal.add(block, at, layout)
     normal.complete()
 
-    epochs, locals_ = list(problem.epochs), list(state.locals)
-    for e, epoch, local in zip(new, added.epochs, found.locals, strict=True):
-        epochs[e], locals_[e] = epoch, local
-    for e, key in enumerate(keys):
-        if key in place:
-            # Today's pixels, which a coefficient may have scaled a little, without those that were left out before.
-            before = memory.problem.epochs[place[key]]
-            epochs[e] = replace(epochs[e], weight=np.where(before.weight > 0, epochs[e].weight, 0.0))
-            locals_[e] = memory.state.locals[place[key]]
-    problem = replace(problem, epochs=tuple(epochs))
-    start = State(common, tuple(locals_))
+    local = Local(*(array.copy() for array in state.locals))
+    weight = problem.epochs.weight.copy()
+    stays = [e for e, key in enumerate(keys) if key in place]
+    before = [place[keys[e]] for e in stays]
+    for mine, its, kept in zip(local, found.locals, memory.state.locals, strict=True):
+        mine[new], mine[stays] = its, kept[before]
+    # Today's pixels, which a coefficient may have scaled a little, without those that were left out before.
+    weight[new] = added.epochs.weight
+    weight[stays] = np.where(memory.problem.epochs.weight[before] > 0, weight[stays], 0.0)
+    problem = replace(problem, epochs=problem.epochs._replace(weight=weight))
+    start = State(common, local)
     return problem, everything(problem, start, normal=normal, known=True)

@@ -1,0 +1,79 @@
+"""Pictures of a frame, drawn when they are looked at, from the files of the lens's working directory alone."""
+
+import functools
+import threading
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import HTTPException
+
+from lightcurver_ops.airflow.pages.lenses import inside
+from lightcurver_ops.config import LensConfig
+from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.stages.base import Lens
+from lightcurver_ops.stages.figures import frame_preview, psf_preview, roi_preview, stars_preview
+
+_SIDES = {"small": 128, "image": 1200}
+_MOST_SOURCES = 400
+_one_at_a_time = threading.Semaphore(2)  # each holds a frame in memory
+
+
+def draw(connection: sa.Connection, lens: Lens, frame: sa.Row, picture: str) -> bytes:
+    """A picture as PNG; 404 where its pixels are not there."""
+    try:
+        if picture in _SIDES:
+            path = inside(lens.config, lens.workdir / frame.image_relpath)
+            return _of_frame(path, path.stat().st_mtime_ns, _SIDES[picture])
+        for name in _files(frame, picture):
+            inside(lens.config, lens.workdir / name)
+        if picture == "roi":
+            return roi_preview(lens, frame)
+        if picture == "psf":
+            return psf_preview(connection, lens, frame)
+        return stars_preview(connection, lens, frame)
+    except BadFrame as error:
+        raise HTTPException(404, str(error)) from error
+
+
+def _files(frame: sa.Row, picture: str) -> list[str]:
+    """What a picture is drawn from, relative to the working directory."""
+    stem = Path(frame.image_relpath).stem
+    regions, psfs = f"regions/{stem}.h5", f"psfs/{stem}.h5"
+    return {"roi": [regions], "psf": [psfs], "stars": [regions, psfs]}[picture]
+
+
+@functools.lru_cache(maxsize=512)
+def _of_frame(path: Path, _changed: int, side: int) -> bytes:
+    with _one_at_a_time:
+        return frame_preview(path, side)
+
+
+def place_of_roi(config: LensConfig, frame: sa.Row) -> tuple[float, float] | None:
+    """Where the lens is in a frame: x, y (px); None before its cutouts are made."""
+    from lightcurver_ops.storage.regions import ROI, read_regions, regions_path
+
+    try:
+        path = inside(config, regions_path(config.workdir, Path(frame.image_relpath).stem))
+        x, y = read_regions(path, [ROI]).position[0]
+    except (HTTPException, BadFrame):
+        return None
+    return float(x), float(y)
+
+
+def sources_of(config: LensConfig, frame: sa.Row) -> list[dict[str, Any]]:
+    """The brightest sources of a frame: x, y (px), a, b (px, enlarged as in the figures), angle (deg)."""
+    import numpy as np
+
+    from lightcurver_ops.storage.frames import read_sources
+
+    try:
+        found = read_sources(inside(config, config.workdir / frame.sources_relpath))
+    except (HTTPException, BadFrame):
+        return []
+    brightest = np.argsort(-found.flux)[:_MOST_SOURCES]
+    return [
+        {"x": float(found.x[i]), "y": float(found.y[i]), "a": 4 * float(found.a[i]), "b": 4 * float(found.b[i]),
+         "angle": -float(np.degrees(found.theta[i]))}
+        for i in brightest
+    ]  # fmt: skip

@@ -1,0 +1,192 @@
+"""Publications of light curves: numbered, each with a snapshot of its own, and none ever changed.
+
+A snapshot is two files in <workdir>/publications/<roi>_<filter>/: the light curve per epoch (ECSV) and where it comes
+from (JSON, compressed). They are read-only, and the bookkeeping has their hashes, and that of the rows.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from lightcurver_ops.bookkeeping import ledger, photometry
+from lightcurver_ops.config import LensConfig
+from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.stages.calculate_normalization_coefficient import safe
+from lightcurver_ops.stages.provenance import configuration_part
+
+_READ_ONLY = 0o444
+_LIGHT_CURVE, _PROVENANCE = "light_curve.ecsv", "provenance.json.gz"
+
+
+def snapshot_writer(
+    config: LensConfig, filter_name: str, publication: dict[str, Any], table: Any, document: dict[str, Any]
+) -> Callable[[int, datetime], dict[str, str]]:
+    """What `bookkeeping.photometry.publish` calls to write the files of a version.
+
+    Args:
+        config: of the lens.
+        filter_name: which light curve.
+        publication: columns of its row, as far as they are known before it has a number.
+        table: (labels, columns per epoch).
+        document: where it comes from, see `provenance.Origins.document`.
+    """
+
+    def write(version: int, made_at: datetime) -> dict[str, str]:
+        from lightcurver_ops.stages.light_curve_export import export_of
+        from lightcurver_ops.storage.exports import to_ecsv
+
+        labels, columns = table
+        row = {**publication, "filter": filter_name, "version": version, "made_at": made_at}
+        about = {
+            "lens": config.name,
+            "filter": filter_name,
+            "version": version,
+            "made_at": made_at.isoformat(),
+        }
+        text = json.dumps(about | document, sort_keys=True, indent=1, allow_nan=False)
+        contents = {
+            _LIGHT_CURVE: to_ecsv(export_of(config.name, row, labels, columns, "epoch")),
+            _PROVENANCE: gzip.compress(text.encode(), mtime=0),
+        }
+        directory = Path("publications") / f"{safe(config.roi_name)}_{safe(filter_name)}"
+        files = {}
+        for name, content in contents.items():
+            relpath = directory / f"v{version:04d}_{name}"
+            _write_read_only(config.workdir / relpath, content)
+            files[relpath.as_posix()] = hashlib.sha256(content).hexdigest()
+        return files
+
+    return write
+
+
+def _write_read_only(path: Path, content: bytes) -> None:
+    from lightcurver_ops.storage.atomic import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+        temporary.chmod(_READ_ONLY)
+
+
+def check_rows(connection: sa.Connection, publication: sa.Row) -> None:
+    """Check that the rows of a publication are those that were published.
+
+    Raises:
+        ConfigurationError: they were changed.
+    """
+    if not photometry.rows_are_as_published(connection, publication):
+        raise ConfigurationError(
+            f"{_called(publication)}: its rows in the bookkeeping are not those that were published (sha256 "
+            f"{publication.rows_sha256[:12]}... is recorded): somebody changed or removed them since. Restore the "
+            "bookkeeping from a backup; the snapshot in publications/ of the working directory has what was published"
+        )
+
+
+def check_files(workdir: Path, publication: sa.Row) -> list[str]:
+    """Check that the files of a publication's snapshot are unchanged; returns those that are not there.
+
+    Raises:
+        ConfigurationError: one cannot be read, or was changed.
+    """
+    missing = []
+    for relpath, expected in json.loads(publication.files or "{}").items():
+        if (workdir / relpath).exists():
+            _content(workdir / relpath, expected, publication)
+        else:
+            missing.append(relpath)
+    return missing
+
+
+def _content(path: Path, expected: str, publication: sa.Row) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{_called(publication)}: its snapshot {path} cannot be read: {error.strerror}; restore it from a backup "
+            "of the working directory"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ConfigurationError(
+            f"{_called(publication)}: its snapshot {path} is not the file that was published (sha256 {found[:12]}... "
+            f"instead of {expected[:12]}...): somebody changed it since. Restore it from a backup of the working "
+            "directory"
+        )
+    return content
+
+
+def provenance_of(workdir: Path, publication: sa.Row) -> dict[str, Any] | None:
+    """The document of a publication's snapshot; None where it was published before there were snapshots.
+
+    Raises:
+        ConfigurationError: as `check_files`.
+    """
+    for relpath, expected in json.loads(publication.files or "{}").items():
+        if relpath.endswith(_PROVENANCE):
+            return json.loads(gzip.decompress(_content(workdir / relpath, expected, publication)))
+    return None
+
+
+def described(connection: sa.Connection, workdir: Path, publication: sa.Row) -> dict[str, Any]:
+    """A publication in a line: its number, when and with what it was made, its points, and whether it is unchanged."""
+    points = photometry.named_points_of(connection, publication.id)
+    try:
+        check_rows(connection, publication)
+        missing = check_files(workdir, publication)
+    except ConfigurationError as error:
+        state = str(error)
+    else:
+        kept = "snapshot kept" if publication.files else "no snapshot: published before there were any"
+        state = f"not there: {', '.join(missing)}" if missing else kept
+    configuration = configuration_part(json.loads(publication.configuration))
+    return {
+        "filter": publication.filter,
+        "version": publication.version,
+        "published": ledger.as_utc(publication.made_at).isoformat(timespec="seconds"),
+        "code": publication.code_version,
+        "configuration": configuration["configuration_hash"],
+        "epochs": len({frame for frame, _ in points}),
+        "state": state,
+    }
+
+
+def _called(publication: sa.Row) -> str:
+    return f"{publication.lens}, filter {publication.filter}, version {publication.version}"
+
+
+def chosen_publication(
+    connection: sa.Connection, lens: str, config: Path, filter_name: str | None, version: int | None
+) -> sa.Row:
+    """The publication that a user asks for, its rows checked.
+
+    Args:
+        connection: to the bookkeeping.
+        lens: name.
+        config: the lens's file, for messages.
+        filter_name: may be left out where there is but one.
+        version: default: the newest.
+
+    Raises:
+        ConfigurationError: there is none such, or its rows were changed.
+    """
+    filters = photometry.published_filters(connection, lens)
+    if not filters:
+        raise ConfigurationError(f"{lens} has no light curve yet: `lcops run {config}` makes it")
+    if filter_name is None and len(filters) > 1:
+        raise ConfigurationError(f"{lens} has light curves in {', '.join(filters)}: choose one with --filter")
+    name = filter_name or filters[0]
+    publication = photometry.publication_of(connection, lens, name, version)
+    if publication is None:
+        newest = photometry.publication_of(connection, lens, name)
+        raise ConfigurationError(
+            f"{lens} has no light curve in filter {name}; there are: {', '.join(filters)}"
+            if newest is None
+            else f"{lens} has no version {version} of filter {name}; the newest is {newest.version}"
+        )
+    check_rows(connection, publication)
+    return publication
