@@ -1,5 +1,8 @@
 """Connections: settings, transactions, and messages that name the database but never a password."""
 
+import sqlite3
+import threading
+
 import pytest
 import sqlalchemy as sa
 
@@ -22,6 +25,21 @@ def test_sqlite_settings(tmp_path):
         assert pragma("foreign_keys") == 1
         assert pragma("busy_timeout") == 60_000
     engine.dispose()
+
+
+def test_a_new_file_that_another_process_writes_to_is_waited_for(tmp_path):
+    file = tmp_path / "database.sqlite3"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE made_by_the_other (number INTEGER)")
+    other.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.3, other.execute, ["COMMIT"])
+    ends.start()
+    engine = open_engine(f"sqlite:///{file}")
+    with reading(engine) as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    ends.join()
+    engine.dispose()
+    other.close()
 
 
 def test_a_failed_transaction_leaves_nothing(engine):
