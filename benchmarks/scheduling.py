@@ -4,6 +4,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,18 @@ def measure(airflow: LocalAirflow, metadata: sa.Engine, n_lenses: int, patience:
 
     Returns:
         Loops: their number, median and 95 % (s); runs made and how long that took (s); tasks that ended in each second
-        afterwards, and core seconds of executor and API server for each of them (None: none ended).
+        from the first to the last, and core seconds of executor and API server for each of them (None: none ended).
     """
+    worked = _of_tasks(airflow)
     begin = time.perf_counter()
     airflow.start("scheduler")
     wait_for(lambda: _count(metadata, _RUNS) >= n_lenses, patience.until_created)
     runs, created = _count(metadata, _RUNS), time.perf_counter() - begin
-    ended, worked = _count(metadata, _ENDED), _of_tasks(airflow)
-    time.sleep(patience.then)
-    tasks = _count(metadata, _ENDED) - ended
+    with suppress(TemporaryFailure):  # many lenses: as many as end meanwhile
+        wait_for(lambda: _count(metadata, _LOOKED) >= runs, patience.then)
+    tasks = _count(metadata, _ENDED)
     worked = _of_tasks(airflow) - worked
+    elapsed = _between_starts(metadata)
     loops = [
         float(found[1]) / 1000
         for found in _LOOP.finditer((airflow.home / "logs" / "scheduler.log").read_text())
@@ -66,16 +69,16 @@ def measure(airflow: LocalAirflow, metadata: sa.Engine, n_lenses: int, patience:
         "loops": len(loops),
         "median_s": float(np.median(loops)),
         "p95_s": float(np.quantile(loops, 0.95)),
-        "tasks_per_s": tasks / patience.then,
+        "tasks_per_s": (tasks - 1) / elapsed if tasks > 1 else None,
         "task_core_s": worked / tasks if tasks else None,
     }
 
 
 _RUNS = "select count(*) from dag_run where dag_id like '%\\_\\_nightly' escape '\\'"
-# Those that come after them are skipped without having been started.
-_ENDED = (
-    "select count(*) from task_instance where task_id = 'look_for_frames' and state in ('success', 'failed')"
-)
+# Those that were started: others are skipped with them. Nights are looked at, and others started for what is new.
+_ENDED = "select count(*) from task_instance where duration is not null and state in ('success', 'failed')"
+_LOOKED = _ENDED + " and task_id = 'look_for_frames'"
+_STARTS = _ENDED.replace("count(*)", "start_date")
 
 
 def _count(metadata: sa.Engine, query: str) -> int:
@@ -83,8 +86,19 @@ def _count(metadata: sa.Engine, query: str) -> int:
         return connection.exec_driver_sql(query.replace("%", "%%")).scalar_one()
 
 
+def _between_starts(metadata: sa.Engine) -> float:
+    """From the start of the first task that has ended to that of the last one, s."""
+    with metadata.connect() as connection:
+        starts = [
+            datetime.fromisoformat(str(start)).timestamp()
+            for (start,) in connection.exec_driver_sql(_STARTS.replace("%", "%%"))
+        ]
+    return max(starts) - min(starts) if starts else 0.0
+
+
 def _of_tasks(airflow: LocalAirflow) -> float:
     """Core seconds so far of the tasks, which are children of the scheduler, and of the API server, which they ask."""
+    names = [name for name in ("scheduler", "api-server") if name in airflow.running()]
     import psutil
 
     def used(processes: list[psutil.Process]) -> float:
@@ -94,8 +108,9 @@ def _of_tasks(airflow: LocalAirflow) -> float:
                 total += sum(one.cpu_times()[:4])  # of itself, and of its children that have ended
         return total
 
-    scheduler, server = (psutil.Process(airflow.running()[name]) for name in ("scheduler", "api-server"))
-    return used(scheduler.children(recursive=True)) + used([server, *server.children(recursive=True)])
+    processes = {name: psutil.Process(airflow.running()[name]) for name in names}
+    tasks = [child for name in names for child in processes[name].children(recursive=True)]
+    return used(tasks) + (used([processes["api-server"]]) if "api-server" in processes else 0.0)
 
 
 def a_run(metadata: sa.Engine, lens: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Work in a fresh interpreter, from an Airflow task: its log becomes the task's, its errors become Airflow's."""
+"""Work in a process of its own, from an Airflow task: its log becomes the task's, its errors become Airflow's."""
 
 import contextlib
 import json
@@ -14,11 +14,12 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from lightcurver_ops.airflow.forked import WORKER, Forked, can_fork, shown_as
+
 log = logging.getLogger(__name__)
 
 _LEVELS = logging.getLevelNamesMapping()
 _LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)
-_WORKER = "lightcurver_ops.operations.worker"
 # One task, one core: what runs side by side is for the pools to say.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -41,10 +42,16 @@ class StageRefused(AirflowFailException):
 
 
 class Child:
-    """One piece of work in a process of its own."""
+    """One piece of work in a process of its own.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+    Args:
+        forks: whether the process is a fork of this one, which takes no time where its modules are imported already
+            (`lightcurver_ops.airflow.preload`), or a fresh interpreter. None: fork where that is safe.
+    """
+
+    def __init__(self, forks: bool | None = None) -> None:
+        self._process: subprocess.Popen[str] | Forked | None = None
+        self._forks = can_fork() if forks is None else forks
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run the worker on a request and return its answer.
@@ -65,25 +72,12 @@ class Child:
         return content
 
     def _run(self, request: dict[str, Any]) -> int:
-        # In a session of its own, so that it and its workers can be ended together. It reads the request alone; what
-        # its command line says is for people who look at the processes.
-        with subprocess.Popen(
-            [sys.executable, "-m", _WORKER, request.get("stage", request["action"]), request.get("lens", "")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            env={**os.environ, **{key: os.environ.get(key, value) for key, value in _THREADS.items()}},
-        ) as process:
+        # In a session of its own, so that it and its workers can be ended together.
+        start = Forked if self._forks else _fresh
+        with start(request, {key: os.environ.get(key, value) for key, value in _THREADS.items()}) as process:
             self._process = process
             try:
-                assert process.stdin is not None
                 assert process.stderr is not None
-                with contextlib.suppress(BrokenPipeError):  # it died before it read all: its words say why
-                    process.stdin.write(json.dumps(request))
-                    process.stdin.close()
                 for line in process.stderr:
                     _forward(line.rstrip("\n"))
                 return process.wait()
@@ -94,8 +88,30 @@ class Child:
         """End the process and all that it started, if it still runs: a time-out, or a person, wants it so."""
         process = self._process
         if process is not None and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:  # it has not yet made its session
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+
+def _fresh(request: dict[str, Any], environment: dict[str, str]) -> subprocess.Popen[str]:
+    # It reads the request alone; what its command line says is for people who look at the processes.
+    process = subprocess.Popen(
+        [sys.executable, "-m", WORKER, *shown_as(request)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env={**os.environ, **environment},
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it died before it read all: its words say why
+        process.stdin.write(json.dumps(request))
+        process.stdin.close()
+    return process
 
 
 def _forward(line: str) -> None:

@@ -15,6 +15,7 @@ from lightcurver_ops.airflow.observatory_dags import (
     reprocess_dag,
     summary_dag,
 )
+from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.observatory import (
     Observatory,
@@ -53,6 +54,9 @@ def build_dags(dag_file: str) -> dict[str, DAG]:
     wanted = get_parsing_context().dag_id
     if wanted is not None and wanted.endswith(("__nightly", "__season")):
         return _dags_of_one(observatory, wanted)
+    if wanted in (ARRIVALS, SUMMARY, REPROCESS):
+        lenses = [one.lens for one in load_lenses(observatory.lens_files()).lenses]
+        return {dag.dag_id: dag for dag in _dags_of_all(observatory, lenses) if dag.dag_id == wanted}
     shard, shards = shard_of_file(dag_file)
     files = observatory.lens_files()
     own = {path for path in files if shard_of(path, shards) == shard}
@@ -60,10 +64,7 @@ def build_dags(dag_file: str) -> dict[str, DAG]:
     loaded = load_lenses(files if shard == 0 else sorted(own)).lenses
     dags = [dag for one in loaded if one.path in own for dag in LensDags(one, observatory).build()]
     if shard == 0:
-        lenses = [one.lens for one in loaded]
-        dags += [arrivals_dag(observatory, lenses), summary_dag(observatory)]
-        if lenses:
-            dags.append(reprocess_dag(observatory, [lens.name for lens in lenses]))
+        dags += _dags_of_all(observatory, [one.lens for one in loaded])
     return {dag.dag_id: dag for dag in dags}
 
 
@@ -71,6 +72,13 @@ def _dags_of_one(observatory: Observatory, dag_id: str) -> dict[str, DAG]:
     name = dag_id.rsplit("__", 1)[0]
     dags = LensDags(find_lens(observatory, name), observatory)
     return {dag_id: dags.nightly() if dag_id.endswith("__nightly") else dags.season()}
+
+
+def _dags_of_all(observatory: Observatory, lenses: list[LensConfig]) -> list[DAG]:
+    dags = [arrivals_dag(observatory, lenses), summary_dag(observatory)]
+    if lenses:
+        dags.append(reprocess_dag(observatory, [lens.name for lens in lenses]))
+    return dags
 
 
 def shard_of_file(dag_file: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Schema revisions with Alembic: made from nothing, upgraded, never older than the code."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ def _config() -> Config:
     return config
 
 
+@cache
 def newest_revision() -> str:
     """The revision that the code expects."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()

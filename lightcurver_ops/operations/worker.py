@@ -178,9 +178,8 @@ def _answer(path: Path, answer: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def main() -> None:
-    """Read a request, do it, leave the answer."""
-    request = json.load(sys.stdin)
+def serve(request: dict[str, Any]) -> None:
+    """Do a request, leave the answer."""
     die_with_parent(request["parent"])
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
@@ -197,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(json.load(sys.stdin))

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from lightcurver_ops.airflow import child as module
+from lightcurver_ops.airflow import forked
 from lightcurver_ops.airflow.child import Child, StageFailed, StageRefused
 from lightcurver_ops.bookkeeping.engine import writing
 from lightcurver_ops.bookkeeping.tables import frames
@@ -26,6 +27,13 @@ from lightcurver_ops.stages.initialize_database import ensure_initialized
 
 NIGHT_MJD = 61109.2
 OWN_LOG = "lightcurver_ops.airflow.child"
+
+
+@pytest.fixture(autouse=True, params=["fresh interpreter", "fork"])
+def way(request, monkeypatch):
+    """Both ways to start a worker; a test process has threads, so that it would not fork by itself."""
+    monkeypatch.setattr(module, "can_fork", lambda: request.param == "fork")
+    return request.param
 
 
 @pytest.fixture
@@ -178,9 +186,11 @@ def test_the_password_is_on_no_command_line_and_in_no_log(request_of, caplog):
         environment = Path(f"/proc/{pid}/environ").read_bytes().decode()
         connection.close()
         work.join()
-    assert "lightcurver_ops.operations.worker" in command
-    assert {"plate_solving", "plain"} <= set(command)  # for people who look at the processes
-    assert "s3cret" not in " ".join(command) + environment
+    shown = " ".join(command)
+    assert (
+        "lightcurver_ops.operations.worker plate_solving plain" in shown
+    )  # for people who look at the processes
+    assert "s3cret" not in shown + environment
     assert isinstance(work.error, StageFailed)
     assert "s3cret" not in str(work.error) + caplog.text
 
@@ -206,7 +216,8 @@ def test_an_unforeseen_error_can_be_tried_again_and_its_traceback_is_in_the_log(
 
 def test_a_worker_that_does_not_start_is_told_with_its_words(request_of, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(module, "_WORKER", "lightcurver_ops.no_such_module")
+    monkeypatch.setattr(module, "WORKER", "lightcurver_ops.no_such_module")
+    monkeypatch.setattr(forked, "WORKER", "lightcurver_ops.no_such_module")
     with pytest.raises(StageFailed, match="ended with status 1"):
         Child().ask(request_of(raw_ids=list(range(100_000))))  # more than a pipe holds
     assert "no_such_module" in caplog.text
@@ -317,8 +328,11 @@ def test_what_interrupts_the_task_ends_its_work(request_of, held, monkeypatch):
     wait_until(lambda: not any(runs(pid) for pid in pids))
 
 
-def test_a_task_that_is_killed_takes_its_work_along(request_of, held):
-    code = "import sys, json\nfrom lightcurver_ops.airflow.child import Child\nChild().ask(json.load(sys.stdin))\n"
+def test_a_task_that_is_killed_takes_its_work_along(request_of, held, way):
+    code = (
+        "import sys, json\nfrom lightcurver_ops.airflow.child import Child\n"
+        f"Child({way == 'fork'}).ask(json.load(sys.stdin))\n"
+    )
     task = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
