@@ -191,7 +191,7 @@ class RunningObservatory:
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                command = (entry / "cmdline").read_bytes().decode().split("\0")
+                command = (entry / "cmdline").read_bytes().decode().replace("\0", " ").split()
                 if "lightcurver_ops.operations.worker" not in command or (stage and stage not in command):
                     continue
                 if (of or str(self.airflow.home)) in (entry / "environ").read_text():
@@ -199,6 +199,11 @@ class RunningObservatory:
             except (OSError, UnicodeDecodeError):
                 continue
         return found
+
+
+def has_imported(pid: int, package: str) -> bool:
+    """Whether a process has libraries of a package."""
+    return f"/{package}/" in Path(f"/proc/{pid}/maps").read_text()
 
 
 def same_light_curve(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:

@@ -5,9 +5,11 @@ of this module.
 """
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,7 +19,14 @@ from lightcurver_ops.airflow.local import wait_for
 from lightcurver_ops.simulation.observatory import shifted
 from tests.conftest import postgres_bin
 from tests.deployed import Deployment
-from tests.running_observatory import PATIENCE_S, RunningObservatory, last_night, mjd_of, same_light_curve
+from tests.running_observatory import (
+    PATIENCE_S,
+    RunningObservatory,
+    has_imported,
+    last_night,
+    mjd_of,
+    same_light_curve,
+)
 from tests.seasons import SMALL
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(2400)]
@@ -110,6 +119,7 @@ def test_a_season_with_everything_that_can_go_wrong_is_the_season_of_one_process
 
     # A GPU worker is killed in the middle of a PSF task, with everything in it, and comes back.
     assert wait_for(lambda: observatory.at_work("psf_modeling"), PATIENCE_S, 0.1)
+    assert has_imported(gpu_worker.process.pid, "shapely")  # what tasks need, before they fork
     deployment.kill("gpu-worker")
     assert observatory.at_work("psf_modeling") == []
     assert wait_for(lambda: gpu_worker.starts == 2, 60)
@@ -173,6 +183,42 @@ def test_nobody_comes_in_without_a_password(observatory):
         assert httpx.get(f"{observatory.url}/{path}", headers=token, timeout=60).status_code == 200, path
     wrong = {"username": "admin", "password": "admin"}
     assert httpx.post(f"{observatory.url}/auth/token", json=wrong, timeout=60).status_code == 401
+
+
+def test_rights_are_those_of_the_roles(observatory):
+    """As the page says: a viewer looks, a user decides, and only from a form of ours."""
+    frames = f"{observatory.url}/lcops/lens/{LENS}__season/frames/"
+    for name, role in (("visitor", "Viewer"), ("vera", "User")):
+        observatory.deployment.run(
+            "init", "airflow", "users", "create", "--username", name, "--role", role, "--password", f"of {name}",
+            "--firstname", name, "--lastname", role, "--email", f"{name}@example.org",
+        )  # fmt: skip
+    clients = {}
+    for name in ("visitor", "vera"):
+        credentials = {"username": name, "password": f"of {name}"}
+        token = httpx.post(f"{observatory.url}/auth/token", json=credentials, timeout=60).json()[
+            "access_token"
+        ]
+        clients[name] = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    pages = {name: client.get(frames) for name, client in clients.items()}
+    assert [page.status_code for page in pages.values()] == [200, 200]
+    assert "You may look, not decide" in pages["visitor"].text
+    assert 'name="csrf"' not in pages["visitor"].text
+    (csrf,) = set(re.findall(r'name="csrf" value="([^"]+)"', pages["vera"].text))
+    form = {"action": "eliminate", "frame": "1", "comment": "a satellite", "csrf": csrf}
+    origin = {"Origin": observatory.url.removesuffix("/astro")}
+    refused = {
+        "another user": clients["visitor"].post(f"{frames}decide", data=form, headers=origin),
+        "another site": clients["vera"].post(
+            f"{frames}decide", data=form, headers={"Origin": "https://example.org"}
+        ),
+        "no form": clients["vera"].post(f"{frames}decide", data={**form, "csrf": ""}, headers=origin),
+    }
+    assert {why: answer.status_code for why, answer in refused.items()} == dict.fromkeys(refused, 403)
+    done = clients["vera"].post(f"{frames}decide", data=form, headers=origin)
+    assert done.status_code == 303, done.text
+    told = clients["vera"].get(f"{frames}?{urlsplit(done.headers['location']).query}").text
+    assert "1 frame eliminated by vera" in told
 
 
 def test_a_backup_brings_both_databases_back(observatory):

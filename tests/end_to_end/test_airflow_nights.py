@@ -24,6 +24,7 @@ from tests.running_observatory import (
     PATIENCE_S,
     RunningObservatory,
     arrived_nights,
+    has_imported,
     last_night,
     mjd_of,
     same_light_curve,
@@ -198,6 +199,9 @@ def test_a_killed_scheduler_and_a_killed_task_change_nothing(observatory):
     answer = observatory.api.post("/dags/lens_reprocess/dagRuns", json={"logical_date": None, "conf": conf})
     assert answer.status_code == 200, answer.text
 
+    assert has_imported(
+        observatory.airflow.running()["scheduler"], "shapely"
+    )  # what tasks need, before they fork
     assert wait_for(lambda: observatory.workers("psf_modeling"), PATIENCE_S, 0.05)
     for pid in observatory.workers("psf_modeling"):
         os.kill(pid, signal.SIGKILL)
