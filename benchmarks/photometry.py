@@ -3,7 +3,7 @@
 import importlib
 import tempfile
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,13 @@ import numpy as np
 
 from benchmarks.measure import Watch, device_peak_mib, in_fresh_process
 from benchmarks.report import Report
+from benchmarks.stamps import COLUMNS, Growth, Stamps
 
 PURPOSE = (
     "Fluxes of stars of known PSF: `numerics.photometry.fit_star_fluxes` against STARRED, "
     "one star after the other, all its frames jointly, as the original does: `setup_model`, `Loss` and `Optimizer` of "
     "a point source with a flux and a translation per frame, no background."
 )
-
-
-@dataclass(frozen=True)
-class Stamps:
-    """What is simulated."""
-
-    frames: int = 60
-    stars: int = 10
-    size: int = 24
-    subsampling: int = 2
 
 
 @dataclass(frozen=True)
@@ -38,22 +29,25 @@ class Sizes:
         starred_stars: stars that STARRED fits, after the one of its first call; 0: that one is timed.
         n_iter, learning_rate: of STARRED, those of the original.
         repeat: fits of ours, of whose times the median is taken.
-        frames: of the growth.
+        growth: of ours.
     """
 
-    stamps: Stamps = Stamps()
+    stamps: Stamps = field(default_factory=lambda: Stamps(frames=60))
     starred_stars: int = 3
     n_iter: int = 2000
     learning_rate: float = 1e-3
     repeat: int = 5
-    frames: tuple[int, ...] = (16, 64, 256, 1024)
+    growth: Growth = field(default_factory=Growth)
 
 
 def sizes(arguments: Namespace) -> Sizes:
     """The sizes that the command line asks for."""
     if not arguments.quick:
         return Sizes()
-    return Sizes(stamps=Stamps(frames=16), starred_stars=1, repeat=3, frames=(16, 64))
+    return Sizes(
+        stamps=Stamps(frames=16), starred_stars=1, repeat=3,
+        growth=Growth(frames=(16, 64), sizes=(24, 32), subsamplings=(1, 2), stars=(4, 8)),
+    )  # fmt: skip
 
 
 def run(report: Report, size: Sizes) -> None:
@@ -128,23 +122,20 @@ def _compare(report: Report, size: Sizes, directory: Path) -> None:
 
 def _growth(report: Report, size: Sizes, directory: Path) -> None:
     table = report.table(
-        "Growth of ours with the frames",
+        "Growth of ours: one quantity at a time",
         {
-            "frames": "frames",
-            "stars": "stars",
+            **COLUMNS,
             "ms_per_star_and_frame": "ms per star and frame",
             "converged": "converged",
             "peak_mib": "peak memory [MiB]",
             "added_mib": "of it beyond libraries and inputs [MiB]",
         },
     )
-    for frames in size.frames:
-        case = replace(size.stamps, frames=frames)
+    for case in size.growth.cases(size.stamps):
         inputs = in_fresh_process(_simulate, directory / "grown.npz", case)
         ours = in_fresh_process(_fit_ours, inputs, case, 1)
         table.add(
-            frames=frames,
-            stars=case.stars,
+            **vars(case),
             converged=f"{int(ours['converged'].sum())}/{ours['converged'].size}",
             **{key: ours[key] for key in ("ms_per_star_and_frame", "peak_mib", "added_mib")},
         )

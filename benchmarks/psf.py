@@ -3,7 +3,7 @@
 import importlib
 import tempfile
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,12 @@ import numpy as np
 
 from benchmarks.measure import Watch, device_peak_mib, in_fresh_process
 from benchmarks.report import Report, Table
+from benchmarks.stamps import COLUMNS, Growth, Stamps
 
 PURPOSE = (
     "PSFs of frames from the stamps of their stars: `numerics.psf.fit.fit_psfs` against "
     "`starred.procedures.psf_routines.build_psf`, on the same simulated stamps."
 )
-
-
-@dataclass(frozen=True)
-class Stamps:
-    """What is simulated."""
-
-    frames: int = 32
-    stars: int = 10
-    size: int = 24
-    subsampling: int = 2
 
 
 @dataclass(frozen=True)
@@ -37,18 +28,15 @@ class Sizes:
         starred_frames: frames that STARRED fits, after the one of its first call; 0: that one is timed.
         n_iter_analytic, n_iter_pixels: at most (ours), exactly (STARRED); the defaults of the configuration.
         repeat: fits of ours, of whose times the median is taken.
-        frames, stamp_sizes, subsamplings, stars: of the growth, one changed at a time.
+        growth: of ours.
     """
 
-    stamps: Stamps = Stamps()
+    stamps: Stamps = field(default_factory=Stamps)
     starred_frames: int = 3
     n_iter_analytic: int = 100
     n_iter_pixels: int = 3000
     repeat: int = 3
-    frames: tuple[int, ...] = (16, 64, 256, 1024)
-    stamp_sizes: tuple[int, ...] = (24, 32, 48, 64)
-    subsamplings: tuple[int, ...] = (1, 2, 3)
-    stars: tuple[int, ...] = (4, 8, 16, 32)
+    growth: Growth = field(default_factory=Growth)
 
 
 def sizes(arguments: Namespace) -> Sizes:
@@ -59,10 +47,7 @@ def sizes(arguments: Namespace) -> Sizes:
         stamps=Stamps(frames=8),
         starred_frames=1,
         repeat=1,
-        frames=(4, 16),
-        stamp_sizes=(24, 32),
-        subsamplings=(1, 2),
-        stars=(4, 8),
+        growth=Growth(frames=(4, 16), sizes=(24, 32), subsamplings=(1, 2), stars=(4, 8)),
     )
 
 
@@ -156,18 +141,10 @@ def _rate(fit: dict[str, Any]) -> float | None:
 
 
 def _growth(report: Report, size: Sizes, directory: Path) -> None:
-    base = size.stamps
-    cases = [replace(base, frames=frames) for frames in size.frames]
-    cases += [replace(base, size=side) for side in size.stamp_sizes]
-    cases += [replace(base, subsampling=k) for k in size.subsamplings]
-    cases += [replace(base, stars=stars) for stars in size.stars]
     table = report.table(
         "Growth of ours: one quantity at a time",
         {
-            "frames": "frames",
-            "stars": "stars",
-            "size": "stamp [px]",
-            "subsampling": "k",
+            **COLUMNS,
             "seconds_per_frame": "s per frame, compiled",
             "first_call_s": "first call, one frame, nothing compiled [s]",
             "iterations": "iterations of the pixel grid, median",
@@ -177,7 +154,7 @@ def _growth(report: Report, size: Sizes, directory: Path) -> None:
             "device_mib": "peak on the GPU [MiB]",
         },
     )
-    for case in dict.fromkeys(cases):
+    for case in size.growth.cases(size.stamps):
         measure_growth(table, directory, case, (size.n_iter_analytic, size.n_iter_pixels))
         report.save()
 

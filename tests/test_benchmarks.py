@@ -15,29 +15,28 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import accuracy, measure, night, photometry, pipeline, psf, roi, scale, scheduling
 from benchmarks.bookkeeping import Shape
 from benchmarks.report import Report, cell
+from benchmarks.stamps import Growth, Stamps
 from tests.seasons import FAST, SMALL
 
 # The part psf and the pipeline have the same shapes and counts, so that our fit is compiled once.
 ITERATIONS = {"n_iter_analytic": 40, "n_iter_pixels": 300}
 SETTINGS = {name: keys for name, keys in FAST.items() if name != "compute"} | {"psf": ITERATIONS}
+ONE = Growth(frames=(2,), sizes=(), subsamplings=(), stars=())
 SIZES = {
     "psf": psf.Sizes(
-        stamps=psf.Stamps(frames=2, stars=FAST["stars"]["stars_to_use_psf"], size=16),
+        stamps=Stamps(frames=2, stars=FAST["stars"]["stars_to_use_psf"], size=16),
         starred_frames=0,
         n_iter_analytic=ITERATIONS["n_iter_analytic"],
         n_iter_pixels=ITERATIONS["n_iter_pixels"],
         repeat=1,
-        frames=(2,),
-        stamp_sizes=(),
-        subsamplings=(),
-        stars=(),
+        growth=ONE,
     ),
     "photometry": photometry.Sizes(
-        stamps=photometry.Stamps(frames=2, stars=2, size=12, subsampling=1),
+        stamps=Stamps(frames=2, stars=2, size=12, subsampling=1),
         starred_stars=0,
         n_iter=20,
         repeat=1,
-        frames=(2,),
+        growth=ONE,
     ),
     "roi": roi.Sizes(
         stamps=roi.Stamps(epochs=3, size=16, subsampling=1),
