@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.measure import in_fresh_process
 from benchmarks.pipeline import configured
 from benchmarks.report import Report, Table
+from lightcurver_ops.constants import POGSON
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.simulation.options import SeasonOptions
 
@@ -26,7 +27,6 @@ PURPOSE = (
     "truth in the place of one ingredient of the joint model, to show what limits the light curves."
 )
 INGREDIENTS = ("psf", "galaxy", "coefficients", "positions")
-POGSON = 2.5 / np.log(10)
 MARGIN = 2  # pixels by which a solved frame may place its cutout off the true one
 
 

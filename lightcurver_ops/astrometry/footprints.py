@@ -17,10 +17,10 @@ from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from lightcurver_ops.astrometry.tangent import from_plane, separation, to_plane
+from lightcurver_ops.constants import MAD_TO_SIGMA
 
 FloatArray = NDArray[np.float64]
 FURTHEST_DEG = 60.0  # of a vertex from the ROI; beyond, the plane stretches too much, and no frame reaches
-MAD_TO_SIGMA = 1.4826
 ROBUST_SIGMAS = 5.0
 LITTLE_OVERLAP = 0.5  # of the field's size
 

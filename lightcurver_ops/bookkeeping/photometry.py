@@ -24,6 +24,7 @@ from lightcurver_ops.bookkeeping.tables import (
     star_flux_in_frame,
     star_normalization,
 )
+from lightcurver_ops.constants import MAD_TO_SIGMA
 
 
 def per_frame(connection: sa.Connection, table: sa.Table, lens: str, selection: str) -> dict[int, sa.Row]:
@@ -115,7 +116,9 @@ def _scatter(pairs: list[tuple[float, float]]) -> StarScatter | None:
     if centre <= 0:
         return None
     deviation = statistics.median(abs(value - centre) for value, _ in pairs)
-    return StarScatter(1.4826 * deviation / centre, statistics.median(error for _, error in pairs) / centre)
+    return StarScatter(
+        MAD_TO_SIGMA * deviation / centre, statistics.median(error for _, error in pairs) / centre
+    )
 
 
 def catalog_magnitudes_of(

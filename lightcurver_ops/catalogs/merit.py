@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from lightcurver_ops.constants import MAD_TO_SIGMA
+
 Array = NDArray[np.float64]
 Purpose = Literal["psf", "norm"]
 
@@ -184,7 +186,7 @@ def _colour(colour: Array) -> Array:
     if not len(known):
         return np.ones(len(colour))
     middle = np.median(known)
-    spread = max(1.4826 * float(np.median(np.abs(known - middle))), SMALLEST_COLOUR_SPREAD)
+    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(known - middle))), SMALLEST_COLOUR_SPREAD)
     return _half_at(((colour - middle) / spread) ** 2, COLOUR_SIGMA**2)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from lightcurver_ops.constants import MAD_TO_SIGMA
 from lightcurver_ops.diagnostics.canvas import ALARM, COLOURS, QUIET, finite, name_axes, say_empty, time_axis
 
 
@@ -65,6 +66,6 @@ def draw_residual_histogram(axes: Axes, residuals: ArrayLike) -> None:
     grid = np.linspace(-5, 5, 101)
     expected = known.size * (edges[1] - edges[0]) * np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi)
     axes.plot(grid, expected, color=COLOURS[-1], lw=1)
-    spread = 1.4826 * np.median(np.abs(known - np.median(known)))
+    spread = MAD_TO_SIGMA * np.median(np.abs(known - np.median(known)))
     axes.text(0.03, 0.93, f"1.48 MAD\n{spread:.2f} σ", va="top", fontsize=8, transform=axes.transAxes)
     return None

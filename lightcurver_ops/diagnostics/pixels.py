@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from lightcurver_ops.constants import MAD_TO_SIGMA
 from lightcurver_ops.diagnostics.canvas import ALARM, SMALL, add_axes, finite, name_axes, plain
 
 MASKED = "#00FF00"
@@ -42,7 +43,7 @@ def asinh_colours(
     if not shown.size:
         return _painted(np.zeros(values.shape), usable, INTENSITY_MAP)
     median = float(np.median(shown))
-    bend = scale or 1.4826 * float(np.median(np.abs(shown - median)))
+    bend = scale or MAD_TO_SIGMA * float(np.median(np.abs(shown - median)))
     # A flat or nearly empty image has no spread to bend at.
     bend = max(bend, 1e-4 * float(np.abs(shown).max()), 1e-30)
     low, high = max(float(shown.min()), median - 3 * bend), float(shown.max())

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 
-from lightcurver_ops.numerics.nights import POGSON
+from lightcurver_ops.constants import MAD_TO_SIGMA, POGSON
 
 Array = NDArray[np.float64]
 
@@ -161,7 +161,7 @@ def _mean(flux: Array, uncertainty: Array) -> float:
 def _robust_deviation(values: Array) -> float:
     """1.4826 median absolute deviations, times n / (n - 0.8) for few values (Croux & Rousseeuw 1992)."""
     n = len(values)
-    return float(1.4826 * np.median(np.abs(values - np.median(values))) * n / (n - 0.8))
+    return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))) * n / (n - 0.8))
 
 
 def _trend(x: Array, value: Array, error: Array) -> Trend:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label, maximum_position
 
+from lightcurver_ops.constants import MAD_TO_SIGMA
 from lightcurver_ops.numerics.cutouts import cutout
 
 # The filters of L.A.Cosmic leave the outermost pixels unexamined: stamps are examined with this much around.
@@ -139,7 +140,7 @@ def _bad_rows(relative: NDArray[np.float64]) -> NDArray[np.bool_]:
     offset = level - np.clip(level, around.min(axis=0), around.max(axis=0))
     centred = level - np.median(around, axis=0)
     count = np.isfinite(rows).sum(axis=1)
-    scatter = np.maximum(1.4826 * np.median(np.abs(centred)), 1 / np.sqrt(count))
+    scatter = np.maximum(MAD_TO_SIGMA * np.median(np.abs(centred)), 1 / np.sqrt(count))
     steps = np.abs(np.diff(rows, axis=1))
     varied = np.isfinite(steps).any(axis=1)
     variation = np.full(len(rows), np.inf)

@@ -16,13 +16,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcurver_ops.numerics.nights import POGSON
+from lightcurver_ops.constants import MAD_TO_SIGMA, POGSON
 from lightcurver_ops.numerics.roi.render import point_images, rotate
 
 Array = NDArray[np.float64]
 Kind = Literal["noise", "sine", "step"]
 
-MAD_TO_SIGMA = 1.4826
 SMALLEST_ERROR = 1e-4  # mag: no slope rests on one epoch alone
 SEEN = 3.0  # sigma: below, a flux is no measure of an image's brightness
 _RADII = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # of a new source, in distances of its image from the centre

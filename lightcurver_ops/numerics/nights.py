@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-POGSON = 2.5 / np.log(10.0)
+from lightcurver_ops.constants import POGSON
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-MAD_TO_SIGMA = 1.4826
+from lightcurver_ops.constants import MAD_TO_SIGMA
+
 ONE_STAR_UNCERTAINTY = 0.1
 """Relative uncertainty of a coefficient that rests on one star."""
 SCALE_TUNING, SCALE_EXPECTATION, RHO_SIGMA = 2.937, 0.25, 0.265

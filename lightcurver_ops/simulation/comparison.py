@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lightcurver_ops.constants import MAD_TO_SIGMA
 from lightcurver_ops.simulation.bounds import expected_flux_errors
 from lightcurver_ops.simulation.truth import Truth
 
-MAD_TO_SIGMA = 1.4826
 MMAG = 1000 * 2.5 / np.log(10)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from lightcurver_ops.constants import MAD_TO_SIGMA
+
 from .profiles import Array, Psf, draw_points
 
 MAXIMUM = 65535
@@ -127,7 +129,7 @@ def _write(target: Path, data: Array, header: fits.Header) -> Path:
 
 def _noise(data: Array) -> float:
     """Of one pixel: from neighbours in a column, which a gradient or the wings of stars hardly touch."""
-    return float(1.4826 * np.median(np.abs(np.diff(data.astype(float), axis=0))) / np.sqrt(2))
+    return float(MAD_TO_SIGMA * np.median(np.abs(np.diff(data.astype(float), axis=0))) / np.sqrt(2))
 
 
 def _adu(image: Array) -> Array:

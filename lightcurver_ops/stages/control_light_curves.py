@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from lightcurver_ops.config import LensConfig
+from lightcurver_ops.constants import POGSON
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 from lightcurver_ops.stages.control_stars import Controls
 from lightcurver_ops.stages.light_curve_products import Columns, quoted_uncertainty
@@ -165,7 +166,6 @@ def write_controls(
 
 def control_residuals(result: ControlResult) -> dict[str, tuple[NDArray, NDArray, NDArray]]:
     """For the figure: by name mjd, residual and quoted error [E], mmag."""
-    from lightcurver_ops.numerics.nights import POGSON
 
     return {
         curve.star.name: (

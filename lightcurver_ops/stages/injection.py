@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.bookkeeping import frames, ledger
 from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.constants import POGSON
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path, safe
@@ -301,7 +302,6 @@ def _variations(cutouts: _Cutouts, count: int, *which: int) -> Array:
 
 
 def _in_mag(error: Array, flux: Array) -> Array:
-    from lightcurver_ops.numerics.nights import POGSON
 
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(flux > 0, POGSON * error / flux, np.nan)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.bookkeeping import photometry
 from lightcurver_ops.config import LensConfig
+from lightcurver_ops.constants import POGSON
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 
 Columns = dict[str, NDArray]
@@ -57,7 +58,7 @@ def night_columns(
     common: Columns,
 ) -> Columns:
     """The columns of the table per night; ``common`` are epoch columns to be averaged, mjd among them."""
-    from lightcurver_ops.numerics.nights import POGSON, combine_nights, magnitudes
+    from lightcurver_ops.numerics.nights import combine_nights, magnitudes
 
     nights = combine_nights(flux, uncertainty, common["mjd"])
     columns: Columns = {"mjd": nights.mjd, "scatter_mjd": nights.scatter_mjd}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lightcurver_ops.constants import POGSON
 from lightcurver_ops.numerics import injection
 from lightcurver_ops.numerics.injection import (
     difference_error,
@@ -11,7 +12,6 @@ from lightcurver_ops.numerics.injection import (
     inject,
     recovery,
 )
-from lightcurver_ops.numerics.nights import POGSON
 from lightcurver_ops.numerics.psf.operators import narrow_from_full
 from lightcurver_ops.numerics.roi.fit import fit_roi
 from lightcurver_ops.numerics.roi.result import RoiOptions

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lightcurver_ops.constants import MAD_TO_SIGMA
+
 PIXEL_SIGMA = 5.0
 MOFFAT_ERROR = 0.12  # of the model: what a Moffat may miss before a pixel is called an outlier
 GRID_ERROR = 0.03  # the same for the full model, with the variation of the PSF over the field
@@ -49,7 +51,7 @@ def outlying_stamps(
             continue
         value = chi2[frame, stars]
         middle = np.median(value)
-        spread = 1.4826 * np.median(np.abs(value - middle)) + 0.05 * middle
+        spread = MAD_TO_SIGMA * np.median(np.abs(value - middle)) + 0.05 * middle
         worst = (value > middle + 5 * spread) & (value > 2 * middle)
         worst &= misfit[frame, stars] > np.maximum(2 * np.median(misfit[frame, stars]), 0.01)
         order = stars[np.argsort(-value)]
