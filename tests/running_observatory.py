@@ -186,15 +186,15 @@ class RunningObservatory:
         finally:
             one.close()
 
-    def workers(self, stage: str | None = None, of: str | None = None) -> list[int]:
-        """Processes that do a stage, or any, for this Airflow, or for one that has another text in its environment."""
+    def workers(self, stage: str | None = None) -> list[int]:
+        """Processes that do a stage, or any, for a lens of this observatory."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
                 command = (entry / "cmdline").read_bytes().decode().replace("\0", " ").split()
                 if "lightcurver_ops.operations.worker" not in command or (stage and stage not in command):
                     continue
-                if (of or str(self.airflow.home)) in (entry / "environ").read_text():
+                if any(word.startswith(f"{self.directory}/") for word in command):
                     found.append(int(entry.name))
             except (OSError, UnicodeDecodeError):
                 continue

@@ -36,6 +36,8 @@ POOL_OF = {
     JOINT[-1]: "gpu",
 }
 LENSES_PER_FILE = 50
+# A writer that finds another one at work waits for it, s.
+SQLITE_TIMEOUT_S = 60
 _DAG_FILE = "lightcurver_ops_dags"
 
 
@@ -117,7 +119,8 @@ def settings(
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "0",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database
+        or f"sqlite:///{home / 'airflow.db'}?timeout={SQLITE_TIMEOUT_S}",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,

@@ -25,7 +25,8 @@ def can_fork() -> bool:
 
 def shown_as(request: dict[str, Any]) -> list[str]:
     """What people who look at the processes see of a request."""
-    return [request.get("stage", request["action"]), request.get("lens", "")]
+    files = request.get("configs") or [request.get("config", "")]
+    return [request.get("stage", request["action"]), request.get("lens", ""), files[0]]
 
 
 class Forked:

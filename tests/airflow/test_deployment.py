@@ -93,5 +93,5 @@ def test_another_database_for_the_metadata(tmp_path):
     assert made(tmp_path, database=url)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == url
     assert (
         made(tmp_path)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-        == f"sqlite:///{tmp_path / 'home' / 'airflow.db'}"
+        == f"sqlite:///{tmp_path / 'home' / 'airflow.db'}?timeout=60"
     )

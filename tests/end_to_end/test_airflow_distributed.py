@@ -61,10 +61,6 @@ class DeployedObservatory(RunningObservatory):
     def forget_login(self) -> None:
         self._api = None
 
-    def at_work(self, stage: str) -> list[int]:
-        """Processes that do a stage, for a worker of this deployment."""
-        return self.workers(stage, of=str(self.deployment.directory))
-
 
 @pytest.fixture(scope="module")
 def observatory(tmp_path_factory):
@@ -118,16 +114,16 @@ def test_a_season_with_everything_that_can_go_wrong_is_the_season_of_one_process
     gpu_worker = deployment.services["gpu-worker"]
 
     # A GPU worker is killed in the middle of a PSF task, with everything in it, and comes back.
-    assert wait_for(lambda: observatory.at_work("psf_modeling"), PATIENCE_S, 0.1)
+    assert wait_for(lambda: observatory.workers("psf_modeling"), PATIENCE_S, 0.1)
     assert has_imported(gpu_worker.process.pid, "shapely")  # what tasks need, before they fork
     deployment.kill("gpu-worker")
-    assert observatory.at_work("psf_modeling") == []
+    assert observatory.workers("psf_modeling") == []
     assert wait_for(lambda: gpu_worker.starts == 2, 60)
 
     # Redis is away while the next try is at work, Postgres during the photometry.
-    assert wait_for(lambda: observatory.at_work("psf_modeling"), PATIENCE_S, 0.1)
+    assert wait_for(lambda: observatory.workers("psf_modeling"), PATIENCE_S, 0.1)
     deployment.restart("redis", pause=2.0)
-    assert wait_for(lambda: observatory.at_work("star_photometry"), PATIENCE_S, 0.1)
+    assert wait_for(lambda: observatory.workers("star_photometry"), PATIENCE_S, 0.1)
     deployment.restart("postgres", pause=2.0)
     deployment.wait_until_healthy("api-server")
 
