@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.listeners import hookimpl
 
 from lightcurver_ops.bookkeeping.schema import newest_revision
@@ -43,26 +44,24 @@ MODULES = (
 
 def preload() -> None:
     """Import what tasks need."""
-    given = os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    given = "OPENBLAS_NUM_THREADS" in os.environ
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         for name in MODULES:
             importlib.import_module(name)
         newest_revision()  # remembered, as a module is
     finally:
-        if given is None:
+        if not given:
             del os.environ["OPENBLAS_NUM_THREADS"]
-        else:
-            os.environ["OPENBLAS_NUM_THREADS"] = given
 
 
-def is_scheduler(arguments: list[str]) -> bool:
-    """Whether a command line is that of Airflow's scheduler, whose LocalExecutor forks the tasks."""
-    return arguments[1:2] == ["scheduler"]
+def forks_tasks(arguments: list[str]) -> bool:
+    """Whether a command line is that of a scheduler whose LocalExecutor forks the tasks."""
+    return arguments[1:2] == ["scheduler"] and "LocalExecutor" in conf.get_mandatory_value("core", "executor")
 
 
 @hookimpl
 def on_starting(component: Any) -> None:
     """Listener of Airflow: a component starts."""
-    if is_scheduler(sys.argv):
+    if forks_tasks(sys.argv):
         preload()

@@ -43,15 +43,18 @@ def test_a_task_that_finds_nothing_imports_nothing_more(observatory):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "executor", "expected"),
     [
-        (["airflow", "scheduler", "--skip-serve-logs"], True),
-        (["airflow", "api-server"], False),
-        (["airflow"], False),
+        (["airflow", "scheduler", "--skip-serve-logs"], "LocalExecutor", True),
+        (["airflow", "scheduler"], "CeleryExecutor,LocalExecutor", True),
+        (["airflow", "scheduler"], "CeleryExecutor", False),
+        (["airflow", "api-server"], "LocalExecutor", False),
+        (["airflow"], "LocalExecutor", False),
     ],
 )
-def test_the_scheduler_alone_imports_what_tasks_need(monkeypatch, arguments, expected):
+def test_a_scheduler_imports_what_the_tasks_need_that_it_forks(monkeypatch, arguments, executor, expected):
     done = []
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(preload, "preload", lambda: done.append(True))
     preload.on_starting(None)
