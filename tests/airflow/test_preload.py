@@ -45,20 +45,21 @@ def test_a_task_that_finds_nothing_imports_nothing_more(observatory):
 @pytest.mark.parametrize(
     ("arguments", "executor", "expected"),
     [
-        (["airflow", "scheduler", "--skip-serve-logs"], "LocalExecutor", True),
-        (["airflow", "scheduler"], "CeleryExecutor,LocalExecutor", True),
-        (["airflow", "scheduler"], "CeleryExecutor", False),
-        (["airflow", "api-server"], "LocalExecutor", False),
-        (["airflow"], "LocalExecutor", False),
+        (["airflow", "scheduler", "--skip-serve-logs"], "LocalExecutor", [preload.OF_TASKS]),
+        (["airflow", "scheduler"], "CeleryExecutor,LocalExecutor", [preload.OF_TASKS]),
+        (["airflow", "scheduler"], "CeleryExecutor", []),
+        (["airflow", "dag-processor"], "CeleryExecutor", [preload.OF_DAG_FILES]),
+        (["airflow", "api-server"], "LocalExecutor", []),
+        (["airflow"], "LocalExecutor", []),
     ],
 )
-def test_a_scheduler_imports_what_the_tasks_need_that_it_forks(monkeypatch, arguments, executor, expected):
+def test_a_component_imports_what_its_forks_need(monkeypatch, arguments, executor, expected):
     done = []
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
     monkeypatch.setattr(sys, "argv", arguments)
-    monkeypatch.setattr(preload, "preload", lambda: done.append(True))
+    monkeypatch.setattr(preload, "preload", done.append)
     preload.on_starting(None)
-    assert bool(done) == expected
+    assert done == expected
 
 
 def test_a_celery_worker_does_when_it_starts(monkeypatch):
