@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 PORT ?= 8080
 UV_VERSION := 0.13.9
-PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
+# One more than the cores: the tests with a real Airflow wait for it half of the time.
+PYTEST_ARGS ?= -n $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN)) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo up airflow down test soak test-unit bench docs pictures check format lock clean
 
@@ -24,7 +25,7 @@ airflow: $(VENV)/.runtime ## A command of that Airflow: make airflow ARGS="dags 
 down: $(VENV)/.runtime ## Stop it
 	$(BIN)/python -m lightcurver_ops.demo down $(DEMO)
 
-# One test process per core, one thread each: threads that share a core wait for each other.
+# One thread each: threads that share a core wait for each other.
 test test-unit: export OPENBLAS_NUM_THREADS := 1
 
 test: $(VENV)/.dev ## Run all tests

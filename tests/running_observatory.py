@@ -83,6 +83,11 @@ class RunningObservatory:
         self._api: httpx.Client | None = None
 
     @property
+    def home(self) -> Path:
+        """Where the processes of its Airflow are."""
+        return self.airflow.home
+
+    @property
     def api(self) -> httpx.Client:
         if self._api is None:
             self._api = self.airflow.api()
@@ -187,14 +192,14 @@ class RunningObservatory:
             one.close()
 
     def workers(self, stage: str | None = None) -> list[int]:
-        """Processes that do a stage, or any, for a lens of this observatory."""
+        """Processes that do a stage, or any, for this Airflow, in whose directory they are."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
                 command = (entry / "cmdline").read_bytes().decode().replace("\0", " ").split()
                 if "lightcurver_ops.operations.worker" not in command or (stage and stage not in command):
                     continue
-                if any(word.startswith(f"{self.directory}/") for word in command):
+                if (entry / "cwd").readlink().is_relative_to(self.home):
                     found.append(int(entry.name))
             except (OSError, UnicodeDecodeError):
                 continue

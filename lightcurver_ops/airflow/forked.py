@@ -25,8 +25,7 @@ def can_fork() -> bool:
 
 def shown_as(request: dict[str, Any]) -> list[str]:
     """What people who look at the processes see of a request."""
-    files = request.get("configs") or [request.get("config", "")]
-    return [request.get("stage", request["action"]), request.get("lens", ""), files[0]]
+    return [request.get("stage", request["action"]), request.get("lens", "")]
 
 
 class Forked:
@@ -83,7 +82,7 @@ def _be_worker(request: dict[str, Any], environment: dict[str, str], stderr: int
         os.setsid()
         _forget_the_task(stderr)
         os.environ.update(environment)
-        setproctitle(" ".join(["python -m", WORKER, *shown_as(request)]))
+        setproctitle(" ".join([WORKER, *shown_as(request)]))  # short: there may be little room
         worker = importlib.import_module(WORKER)
         sys.modules["__main__"] = worker  # for processes that it spawns
         worker.serve(request)

@@ -100,13 +100,17 @@ class ReadConvertSkysubCharacterCatalog(Stage):
     def _save(self, path: str, inputs_hash: str, row: dict[str, Any], run: Run) -> None:
         if self._is_duplicate(path, inputs_hash, row, run):
             return
-        try:
+
+        def done() -> None:
             run.done(path, inputs_hash, lambda connection: self._write_row(connection, row))
-        except (
-            sa.exc.IntegrityError
-        ):  # another task imported the same exposure under its other name meanwhile
+
+        try:
+            done()
+        except sa.exc.IntegrityError:
+            # Another run imported the same exposure meanwhile: under its other name, or this file, which Postgres
+            # reports so where both insert at once.
             if not self._is_duplicate(path, inputs_hash, row, run):
-                raise
+                done()
 
     def _is_duplicate(self, path: str, inputs_hash: str, row: dict[str, Any], run: Run) -> bool:
         with reading(self.lens.engine) as connection:

@@ -43,6 +43,10 @@ class DeployedObservatory(RunningObservatory):
     deployment: Deployment
 
     @property
+    def home(self) -> Path:
+        return self.deployment.directory
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.deployment.ports['api-server']}/astro"
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from astropy.table import Table
 
 from lightcurver_ops.bookkeeping import frames, ledger
@@ -86,6 +87,25 @@ def test_other_pixels_under_the_same_name_are_imported_anew(season):
     assert results[1].report.done == 1
     with reading(lens.engine) as connection:
         assert len(frames.all_frames(connection, lens.name)) == len(season.raw)
+    lens.close()
+
+
+def test_a_frame_that_another_run_inserts_at_the_same_moment_is_imported_once(season, monkeypatch):
+    """Postgres says so of the unique pixels where two insert the same frame at once; here the first insert does."""
+    save, met = frames.save_frame, []
+
+    def save_after_another(connection, row):
+        if not met:
+            met.append(row["image_relpath"])
+            raise sa.exc.IntegrityError("INSERT INTO frames", {}, Exception("uq_frames_lens_pixel_hash"))
+        save(connection, row)
+
+    monkeypatch.setattr(frames, "save_frame", save_after_another)
+    lens = season.lens()
+    results = run_pipeline(lens, last=stage_number(IMPORT))
+    assert (results[1].report.done, results[1].report.failures) == (len(season.raw), {})
+    with reading(lens.engine) as connection:
+        assert [row.image_relpath for row in frames.all_frames(connection, lens.name)].count(met[0]) == 1
     lens.close()
 
 
