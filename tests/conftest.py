@@ -22,9 +22,13 @@ pytest_plugins = [
 ]
 
 
+# Modules that take minutes, of those beside end_to_end.
+_MINUTES = ("test_benchmarks.py", "test_operators.py", "test_strategies.py", "test_psf.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: what comes last keeps one process busy while the others have nothing to do."""
-    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+    items.sort(key=lambda item: ("end_to_end" not in item.path.parts, item.path.name not in _MINUTES))
 
 
 def postgres_bin() -> Path | None:
