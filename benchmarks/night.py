@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -48,10 +47,16 @@ def stage_seconds(
         number = STAGE_NAMES.index(last)
         path = in_fresh_process(_reduce, directory, season, settings, number)
         in_fresh_process(_simulate, directory, season)
-        seconds = {LOOK: _work(path, "look_at_season", first=SEASON_STAGES[0])}
+        requests: dict[str, dict[str, Any]] = {LOOK: {"action": "look_at_season", "first": SEASON_STAGES[0]}}
         for stage in STAGE_NAMES[1 : number + 1]:
-            seconds[stage] = _work(path, "stage", stage=stage, raw_ids=None, gates=(), in_parts=False)
-    return seconds
+            requests[stage] = {
+                "action": "stage",
+                "stage": stage,
+                "raw_ids": None,
+                "gates": (),
+                "in_parts": False,
+            }
+        return dict(zip(requests, _work(path, list(requests.values())), strict=True))
 
 
 def _simulate(directory: Path, season: SeasonOptions) -> None:
@@ -77,29 +82,40 @@ def _reduce(directory: Path, season: SeasonOptions, settings: dict[str, dict[str
     return path
 
 
-def _work(config: Path, action: str, **request: Any) -> float:
-    """Core seconds of a worker process that does a request as Airflow's tasks give it."""
-    answer = config.parent / "answer.json"
-    content = {
-        "action": action,
-        "config": str(config),
-        "processes": 1,
-        "answer": str(answer),
-        "parent": os.getpid(),
-    }
+# As under Airflow: forks of a process that has imported what they need.
+_WORK = """
+import json, resource, sys
+from airflow.sdk.exceptions import AirflowSkipException
+from lightcurver_ops.airflow.child import Child
+from lightcurver_ops.airflow.preload import preload
+preload()
+seconds = []
+for request in json.load(sys.stdin):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        Child(forks=True).ask(request)
+    except AirflowSkipException:
+        pass
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+print(json.dumps(seconds))
+"""
+
+
+def _work(config: Path, requests: list[dict[str, Any]]) -> list[float]:
+    """Core seconds of worker processes that do requests, one after the other, as Airflow's tasks give them."""
+    common = {"config": str(config), "processes": 1}
     result = subprocess.run(
-        [sys.executable, "-m", "lightcurver_ops.operations.worker"],
-        input=json.dumps(content | request),
+        [sys.executable, "-c", _WORK],
+        input=json.dumps([common | request for request in requests]),
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if result.returncode or "error" in (told := json.loads(answer.read_text())):
-        raise TemporaryFailure(f"{action} {request}: {result.stderr[-2000:] or told}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if result.returncode:
+        raise TemporaryFailure(f"{requests}: {result.stderr[-2000:]}")
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def wall_clock(cost: Cost, n_lenses: int, pools: Pools, cores: int) -> dict[str, Any]:
