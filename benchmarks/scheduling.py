@@ -78,7 +78,7 @@ _RUNS = "select count(*) from dag_run where dag_id like '%\\_\\_nightly' escape 
 # Those that were started: others are skipped with them. Nights are looked at, and others started for what is new.
 _ENDED = "select count(*) from task_instance where duration is not null and state in ('success', 'failed')"
 _LOOKED = _ENDED + " and task_id = 'look_for_frames'"
-_STARTS = _ENDED.replace("count(*)", "start_date")
+_STARTS = _ENDED.replace("count(*)", "min(start_date), max(start_date)")
 
 
 def _count(metadata: sa.Engine, query: str) -> int:
@@ -89,16 +89,16 @@ def _count(metadata: sa.Engine, query: str) -> int:
 def _between_starts(metadata: sa.Engine) -> float:
     """From the start of the first task that has ended to that of the last one, s."""
     with metadata.connect() as connection:
-        starts = [
-            datetime.fromisoformat(str(start)).timestamp()
-            for (start,) in connection.exec_driver_sql(_STARTS.replace("%", "%%"))
-        ]
-    return max(starts) - min(starts) if starts else 0.0
+        first, last = connection.exec_driver_sql(_STARTS).one()
+    return (
+        (datetime.fromisoformat(str(last)) - datetime.fromisoformat(str(first))).total_seconds()
+        if first
+        else 0.0
+    )
 
 
 def _of_tasks(airflow: LocalAirflow) -> float:
     """Core seconds so far of the tasks, which are children of the scheduler, and of the API server, which they ask."""
-    names = [name for name in ("scheduler", "api-server") if name in airflow.running()]
     import psutil
 
     def used(processes: list[psutil.Process]) -> float:
@@ -108,9 +108,11 @@ def _of_tasks(airflow: LocalAirflow) -> float:
                 total += sum(one.cpu_times()[:4])  # of itself, and of its children that have ended
         return total
 
-    processes = {name: psutil.Process(airflow.running()[name]) for name in names}
-    tasks = [child for name in names for child in processes[name].children(recursive=True)]
-    return used(tasks) + (used([processes["api-server"]]) if "api-server" in processes else 0.0)
+    running = {name: psutil.Process(pid) for name, pid in airflow.running().items()}
+    parents = [running[name] for name in ("scheduler", "api-server") if name in running]
+    return used(
+        [running["api-server"], *(child for one in parents for child in one.children(recursive=True))]
+    )
 
 
 def a_run(metadata: sa.Engine, lens: str) -> str | None:
