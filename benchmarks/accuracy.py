@@ -311,7 +311,7 @@ def _replaced(
     k = prepared.subsampling_factor
     if ingredient == "psf":
         true = truth.roi(prepared.full_psf.shape[1] // k, k, files)
-        return config, replace(prepared, psf=true.narrow_psf, full_psf=true.psf)
+        return config, replace(prepared, psf=true.narrow_psf, full_psf=true.psf, psf_slope=true.psf_slope)
     if ingredient == "coefficients":
         factor = (prepared.coefficient / wanted)[:, None, None]
         return config, replace(

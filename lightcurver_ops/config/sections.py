@@ -297,7 +297,7 @@ class Psf(Section):
     subsampling_factor: int = Field(default=2, ge=1, le=5)
     """Small pixels of the model per pixel of the frame."""
     field_distortion: bool = False
-    """Let the PSF vary over the field."""
+    """Let the PSF vary over the field: each star, and each image of the lens, has that of its own place."""
     local_sky: bool = True
     """Fit a constant background in each stamp; false where stamps are so small or crowded that they show no sky."""
     n_iter_analytic: int = Field(default=100, ge=1)

@@ -81,7 +81,7 @@ def images_of_sources(
     """Point sources of unit flux as the epochs see them.
 
     Args:
-        narrow: [E, P, P] narrow PSFs.
+        narrow: [E, P, P] narrow PSFs, or one of each source [E, J, P, P].
         positions: [J, 2] (x, y) from the stamp centre, common to all epochs, data pixels.
         translations: [E, 2] (dx, dy) of each epoch, data pixels.
         rotation: [E] of the scene, radians, x towards y.

@@ -31,6 +31,7 @@ class RoiStamps:
         flux (E, J): e-/s over the whole plane, coefficients divided out already.
         exptime (E,): seconds.
         psf, narrow_psf (E, N, N), shapes, sky, rms, subsampling: as in StarStamps.
+        psf_slope (E, 2, N, N): derivative of `psf` by the place in x and y, per pixel.
     """
 
     data: Array
@@ -52,6 +53,7 @@ class RoiStamps:
     rms: Array
     exptime: Array
     subsampling: int
+    psf_slope: Array
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,14 @@ def lens_stamps(
     readnoise: float,
     size: int,
     subsampling: int,
+    shape_at: Callable[[int, Array], Psf] | None = None,
 ) -> RoiStamps:
-    """The noiseless cutouts of a lens: `data` is `model`; arguments as the attributes of RoiStamps."""
+    """The noiseless cutouts of a lens: `data` is `model`; arguments as the attributes of RoiStamps.
+
+    `shape_at`: the PSF of an epoch at an offset (x, y) from the stamp's middle where it varies over the field.
+    """
     n_epochs, n_images = flux.shape
+    local = shape_at or (lambda e, _offset: shapes[e])
     middle = (size - 1) / 2
     box = (size, size)
     images = np.empty((n_epochs, n_images, size, size))
@@ -166,8 +173,8 @@ def lens_stamps(
     galaxies = np.zeros((n_epochs, size, size))
     galaxy_gradient = np.zeros((n_epochs, 2, size, size))
     for e, psf in enumerate(shapes):
-        star = partial(draw_points, box, flux=1.0, psf=psf)
         for j in range(n_images):
+            star = partial(draw_points, box, flux=1.0, psf=local(e, positions[j] + translations[e]))
             images[e, j], gradients[e, j] = _with_slopes(star, *(middle + positions[j] + translations[e]))
         if galaxy is not None:
             blurred = partial(galaxy.draw, box, psf)
@@ -199,7 +206,19 @@ def lens_stamps(
         rms=rms,
         exptime=np.broadcast_to(exptime, n_epochs),
         subsampling=subsampling,
+        psf_slope=np.zeros((n_epochs, 2, n_fine, n_fine))
+        if shape_at is None
+        else np.stack([_psf_slope(partial(shape_at, e), size, subsampling) for e in range(n_epochs)]),
     )
+
+
+def _psf_slope(shape_at: Callable[[Array], Psf], size: int, subsampling: int, step: float = 4.0) -> Array:
+    """Derivative (2, N, N) of the PSF by the place in x and y, per pixel."""
+    up, down = (
+        np.stack([psf_image(shape_at(sign * step * axis), size, subsampling) for axis in np.eye(2)])
+        for sign in (1, -1)
+    )
+    return (up - down) / (2 * step)
 
 
 def _with_slopes(draw: Callable[..., Array], x: float, y: float, step: float = 0.02) -> tuple[Array, Array]:

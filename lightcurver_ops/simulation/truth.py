@@ -91,6 +91,7 @@ class Truth:
             readnoise=options.detector.readnoise,
             size=size,
             subsampling=subsampling,
+            shape_at=lambda e, offset: exposures[e].psf_at(*(cell[e] + offset)[:, None]).of_source(0),
         )
 
 

@@ -79,7 +79,6 @@ class _Cutouts:
     lens: Lens
     prepared: Any
     scene: Scene
-    narrow: Array
     electrons: Array
     options: InjectionOptions
 
@@ -89,10 +88,12 @@ class _Cutouts:
 
     def images(self, positions: Array, translations: Array) -> tuple[Array, Array]:
         from lightcurver_ops.numerics.injection import images_of_sources
+        from lightcurver_ops.numerics.roi.render import narrow_psfs
 
         size, subsampling = self.prepared.data.shape[1], self.prepared.subsampling_factor
         rotation = self.scene.rotation
-        return images_of_sources(self.narrow, positions, translations, rotation, size, subsampling)
+        narrow = narrow_psfs(self.prepared.full_psf, self.prepared.psf_slope, positions, rotation)
+        return images_of_sources(narrow, positions, translations, rotation, size, subsampling)
 
     def random(self, *which: int) -> np.random.Generator:
         return np.random.default_rng((self.options.seed, *which))
@@ -182,7 +183,6 @@ def _filter(lens: Lens, filter_name: str | None) -> str:
 
 
 def _read(lens: Lens, filter_name: str, options: InjectionOptions) -> _Cutouts:
-    from lightcurver_ops.numerics.psf.operators import narrow_from_full
     from lightcurver_ops.storage.prepared import read_prepared
 
     path = prepared_path(lens.config, filter_name)
@@ -200,7 +200,6 @@ def _read(lens: Lens, filter_name: str, options: InjectionOptions) -> _Cutouts:
         lens=lens,
         prepared=prepared,
         scene=scene_of(lens.config, prepared),
-        narrow=narrow_from_full(prepared.full_psf),
         electrons=seconds * prepared.coefficient,
         options=options,
     )

@@ -17,7 +17,7 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
     prepared_path,
 )
 from lightcurver_ops.stages.control_stars import controls_of_lens, object_name
-from lightcurver_ops.stages.psf_modeling import PsfModeling, field_coordinates, read_psf_of
+from lightcurver_ops.stages.psf_modeling import PsfModeling, field_coordinates, half_frames, read_psf_of
 from lightcurver_ops.stages.stamp_extraction import ROI
 from lightcurver_ops.stages.stamps import StampStack, read_stamps
 from lightcurver_ops.stages.usage import usage, used_frames
@@ -54,6 +54,7 @@ class PrepareCalibratedCutouts(Stage):
                 coefficients[filter_name],
                 zeropoints[filter_name],
                 [(row.image_relpath, modeled[row.image_relpath]) for row in rows],
+                *(["slope of the PSF"] if self.config.psf.field_distortion else []),
                 *([star.gaia_id, star.name] for star in controls),
             )
             for filter_name, rows in by_filter.items()
@@ -151,7 +152,7 @@ class PrepareCalibratedCutouts(Stage):
         workdir, size = self.lens.workdir, self.config.cutouts.stamp_size_ROI
         names = [row.image_relpath for row in rows]
         stack = read_stamps(workdir, names, [[name]] * len(rows), size, 1)
-        narrow, full = self._psfs(name, rows, stack, psfs)
+        narrow, full, slope = self._psfs(name, rows, stack, psfs)
         coefficient = np.array([coefficients[row.id].coefficient for row in rows])
         error = np.array([coefficients[row.id].standard_error for row in rows])
         scale = coefficient[:, None, None]
@@ -162,6 +163,7 @@ class PrepareCalibratedCutouts(Stage):
             noisemap=noisemap,
             psf=narrow,
             full_psf=full,
+            psf_slope=slope,
             seeing=np.array([row.seeing_arcseconds for row in rows]),
             sky_level_electron_per_second=np.array([row.sky_level_electron_per_second for row in rows]),
             mjd=np.array([row.mjd for row in rows]),
@@ -181,18 +183,23 @@ class PrepareCalibratedCutouts(Stage):
 
     def _psfs(
         self, name: str, rows: list[sa.Row], stack: StampStack, psfs: dict[int, sa.Row]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The narrow and the full PSFs [E, N, N] where the object is: at the ROI, or at a control star."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The narrow and the full PSFs [E, N, N] where the object is: at the ROI, or at a control star.
+
+        And for the ROI, in which images lie side by side, the slope [E, 2, N, N] of the full one per pixel.
+        """
         stored = [read_psf_of(self.lens.workdir, psfs[row.id]) for row in rows]
         narrow, full = (np.array([getattr(psf, kind) for psf in stored]) for kind in ("narrow", "full"))
         distortion = np.array([psf.distortion for psf in stored])
-        if name == ROI or not distortion.any():
-            return narrow, full
-        from lightcurver_ops.numerics.psf.distortion import distort, full_psfs_at
+        if not distortion.any():
+            return narrow, full, None
+        from lightcurver_ops.numerics.psf.distortion import distort, full_psf_slopes, full_psfs_at
 
+        if name == ROI:
+            return narrow, full, full_psf_slopes(narrow, distortion, half_frames(rows))
         place = field_coordinates(self.lens, rows, stack)
         full = full_psfs_at(narrow, distortion, place)[:, 0]
-        return np.asarray(distort(narrow, distortion, place))[:, 0], full
+        return np.asarray(distort(narrow, distortion, place))[:, 0], full, None
 
 
 def control_path(config: LensConfig, filter_name: str, star_name: str) -> Path:

@@ -223,8 +223,12 @@ def field_coordinates(lens: Lens, rows: list[sa.Row], stack: StampStack) -> np.n
     """[F, S, 2] stars from the ROI, where the PSF is wanted, in units of half the frame's longer side."""
     units, size = [row.image_relpath for row in rows], lens.config.cutouts.stamp_size_ROI
     roi = read_stamps(lens.workdir, units, [[ROI]] * len(rows), size, 1)
-    half = np.array([max(row.width, row.height) / 2 for row in rows])
-    return np.nan_to_num((stack.centre - (roi.centre + roi.expected)) / half[:, None, None])
+    return np.nan_to_num((stack.centre - (roi.centre + roi.expected)) / half_frames(rows)[:, None, None])
+
+
+def half_frames(rows: list[sa.Row]) -> np.ndarray:
+    """Half the longer side of each frame [F], pixels: the unit of the field's coordinates."""
+    return np.array([max(row.width, row.height) / 2 for row in rows])
 
 
 def read_psf_of(workdir: Path, psf: sa.Row) -> Any:

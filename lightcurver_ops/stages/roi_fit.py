@@ -83,6 +83,7 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
         good,
         prepared.full_psf,
         narrow_psf=prepared.psf,
+        psf_slope=prepared.psf_slope,
         subsampling=prepared.subsampling_factor,
         positions=scene.positions,
         translations=prepared.roi_offset,
@@ -130,7 +131,9 @@ def epoch_keys(prepared: Any, scene: Scene, known: Sequence[str]) -> list[str]:
         raw = np.where(
             prepared.good[e], np.stack([prepared.data[e], prepared.noisemap[e]]) * coefficient, 0.0
         )
-        parts = (raw, prepared.full_psf[e], prepared.roi_offset[e], scene.rotation[e])
+        parts = [raw, prepared.full_psf[e], prepared.roi_offset[e], scene.rotation[e]]
+        if prepared.psf_slope is not None:
+            parts.append(prepared.psf_slope[e])
         digest = sha256(prepared.good[e].tobytes())
         for part in parts:
             digest.update(np.asarray(part, dtype=np.float32).tobytes())

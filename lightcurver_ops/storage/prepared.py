@@ -21,7 +21,8 @@ class PreparedCutouts:
     seeing: [E] arcsec; sky_level_electron_per_second: [E]; mjd: [E]; global_zeropoint, global_zeropoint_scatter: mag,
     NaN where no reference star has a catalogue magnitude; coefficient: [E] what data were divided by;
     relative_normalization_error: [E]; roi_offset: [E, 2] (x, y) of the ROI from the centre of its cutout, px; wcs: E
-    headers; pixel_scale: [E] arcsec; subsampling_factor; angle_to_north: [E] degrees.
+    headers; pixel_scale: [E] arcsec; subsampling_factor; angle_to_north: [E] degrees; psf_slope: [E, 2, N, N] what
+    full_psf changes by per px along x and y, None (and not in the file) where the PSF is one over the field.
     """
 
     frame_id: NDArray[np.int64]
@@ -41,6 +42,7 @@ class PreparedCutouts:
     pixel_scale: NDArray[np.float64]
     subsampling_factor: int
     angle_to_north: NDArray[np.float64]
+    psf_slope: NDArray[np.float64] | None = None
 
     @property
     def good(self) -> NDArray[np.bool_]:
@@ -51,6 +53,7 @@ class PreparedCutouts:
 
 # The headers are no numbers; a band without catalogue magnitudes has no zero point.
 _MAY_BE_UNKNOWN = {"wcs", "global_zeropoint", "global_zeropoint_scatter"}
+_OPTIONAL = {"psf_slope"}
 _SCALARS = {"global_zeropoint": float, "global_zeropoint_scatter": float, "subsampling_factor": int}
 
 
@@ -66,7 +69,8 @@ def write_prepared(path: str | Path, prepared: PreparedCutouts) -> None:
     def fill(file: h5py.File) -> None:
         for field in fields(PreparedCutouts):
             value = getattr(prepared, field.name)
-            file[field.name] = [one.tostring(sep="\n") for one in value] if field.name == "wcs" else value
+            if value is not None:
+                file[field.name] = [one.tostring(sep="\n") for one in value] if field.name == "wcs" else value
 
     write_hdf5(path, fill)
 
@@ -78,12 +82,11 @@ def read_prepared(path: str | Path) -> PreparedCutouts:
         BadFrame: the file is missing, damaged, lacks a dataset, or as `validate_prepared`.
     """
     with opened_hdf5(path, "prepare_calibrated_cutouts") as file:
-        missing = [field.name for field in fields(PreparedCutouts) if field.name not in file]
+        names = {field.name for field in fields(PreparedCutouts)}
+        missing = [name for name in sorted(names - _OPTIONAL) if name not in file]
         if missing:
             raise BadFrame(f"{path}: lacks the datasets {', '.join(missing)}: make it again")
-        values = {
-            field.name: file[field.name][()] for field in fields(PreparedCutouts) if field.name != "wcs"
-        }
+        values = {name: file[name][()] for name in names - {"wcs"} if name in file}
         wcs = tuple(Header.fromstring(text, sep="\n") for text in file["wcs"].asstr()[()])
     for name, kind in _SCALARS.items():
         values[name] = kind(values[name])
@@ -105,6 +108,8 @@ def validate_prepared(prepared: PreparedCutouts, path: str | Path) -> None:
         faults.append("it has no frame")
     for field in fields(PreparedCutouts):
         value = getattr(prepared, field.name)
+        if value is None and field.name in _OPTIONAL:
+            continue
         if field.name not in _SCALARS and len(value) != n_epochs:
             faults.append(f"{field.name} has {len(value)} entries for {n_epochs} frames")
         if field.name not in _MAY_BE_UNKNOWN and not np.all(np.isfinite(value)):
@@ -116,6 +121,9 @@ def validate_prepared(prepared: PreparedCutouts, path: str | Path) -> None:
         )
     if prepared.psf.ndim != 3 or prepared.psf.shape[1] != prepared.psf.shape[2]:
         faults.append(f"psf {prepared.psf.shape}, expected (frames, N, N)")
+    slope, shape = prepared.psf_slope, prepared.full_psf.shape
+    if slope is not None and slope.shape != (n_epochs, 2, *shape[1:]):
+        faults.append(f"psf_slope {slope.shape} for a full_psf {shape}, expected (frames, 2, N, N)")
     if np.any(prepared.noisemap <= 0):
         faults.append("noisemap has values of 0 or less")
     if prepared.subsampling_factor < 1:

@@ -5,7 +5,7 @@ import pytest
 
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.numerics.photometry import fit_star_fluxes
-from lightcurver_ops.numerics.psf.distortion import PRIOR_SIGMA, full_psfs_at
+from lightcurver_ops.numerics.psf.distortion import PRIOR_SIGMA, full_psf_slopes, full_psfs_at
 from lightcurver_ops.numerics.psf.fit import fit_psfs
 from lightcurver_ops.numerics.psf.operators import star_operator
 from lightcurver_ops.simulation.profiles import psf_image
@@ -209,6 +209,20 @@ def test_distortion_is_that_of_the_plane(terms):
     made = full_psfs_at(stamps.narrow_psf, coefficients.reshape(1, 15), place[None])[0, 0]
     assert np.abs(made - true).sum() < 0.1 * np.abs(stamps.psf[0] - true).sum()
     assert made.sum() == pytest.approx(true.sum(), abs=2e-4)
+
+
+def test_slopes_are_what_the_psf_changes_by_from_pixel_to_pixel():
+    stamps = star_stamps(1, n_frames=2, n_stars=1, size=24)
+    coefficients = 0.05 * np.random.default_rng(1).normal(size=(2, 15))
+    half = np.array([150.0, 600.0])
+    slopes = full_psf_slopes(stamps.narrow_psf, coefficients, half)
+    assert slopes.shape == (2, 2, 48, 48)
+    place = np.array([3.0, -2.0])
+    made = full_psfs_at(stamps.narrow_psf, coefficients, (place / half[:, None])[:, None])[:, 0]
+    middle = full_psfs_at(stamps.narrow_psf, coefficients, np.zeros((2, 1, 2)))[:, 0]
+    change = np.einsum("x,fxpq->fpq", place, slopes)
+    # The terms of second order in the place are what is left.
+    assert np.abs(made - middle - change).sum() < 0.05 * np.abs(made - middle).sum()
 
 
 def test_psf_at_the_origin_is_free_of_what_the_field_adds_on_average():

@@ -25,6 +25,23 @@ def test_points_are_where_and_what_they_are_drawn(side):
         np.testing.assert_allclose(image, drawn, atol=1.5e-3 * drawn.max())
 
 
+def test_each_point_has_the_psf_of_its_place():
+    shapes = [Psf(fwhm=fwhm) for fwhm in (3.1, 3.2, 3.3)]
+    left, middle, right = (psf_image(shape.scaled(K), 48) for shape in shapes)
+    slope = np.stack([(right - left) / 6, np.zeros_like(middle)])[None]  # per pixel along x
+    at = np.array([[3.0, 0.5], [0.0, -3.0]])
+    narrow = render.narrow_psfs(middle[None], slope, at, np.zeros(1))
+    images = render.point_images(narrow, at[None], N, K)[0][0]
+    for position, image, shape in zip(at, images, (shapes[2], shapes[1]), strict=True):
+        drawn = draw_points((N, N), CENTRE + position[0], CENTRE + position[1], 1.0, shape, loss=1e-6)
+        np.testing.assert_allclose(image, drawn, atol=4e-3 * drawn.max())  # the change is 6 % of the peak
+    # Turned by 180 degrees, the first lies on the other side.
+    turned = render.narrow_psfs(middle[None], slope, at, np.array([np.pi]))
+    np.testing.assert_allclose(turned[0, 0], narrow_from_full(left), atol=5e-3 * left.max())
+    # Without a slope it is one PSF for all.
+    assert render.narrow_psfs(middle[None], None, at, np.zeros(1)).shape == (1, 48, 48)
+
+
 @pytest.mark.parametrize("side", [40, 49])
 def test_one_pixel_of_the_background_looks_like_a_point(side):
     full = psf_image(PSF.scaled(K), side)

@@ -243,7 +243,7 @@ def test_with_no_control_star_everything_is_as_it_was_before(reduced_season, con
 
 
 def test_a_psf_that_varies_is_taken_where_the_control_star_is(controlled_copy):
-    from lightcurver_ops.numerics.psf.distortion import full_psfs_at
+    from lightcurver_ops.numerics.psf.distortion import full_psf_slopes, full_psfs_at
 
     lens = controlled_copy.lens()
     star = controls_now(lens).stars[0]
@@ -261,7 +261,14 @@ def test_a_psf_that_varies_is_taken_where_the_control_star_is(controlled_copy):
     np.testing.assert_array_equal(
         read_prepared(controlled_copy.work / f"{PREPARED}.h5").full_psf, of_lens.full_psf
     )
+    # The images of the lens lie side by side, a control star does not.
+    half = np.full(len(of_lens.psf), 200 / 2)
+    slope = full_psf_slopes(of_lens.psf, np.tile(coefficients, (len(half), 1)), half)
+    now = read_prepared(controlled_copy.work / f"{PREPARED}.h5")
+    np.testing.assert_allclose(now.psf_slope, slope, atol=1e-6 * np.abs(slope).max())
+    assert of_lens.psf_slope is None
     prepared = read_prepared(control_path(lens.config, "r", star.name))
+    assert prepared.psf_slope is None
     lens.close()
     stem = sorted((controlled_copy.work / "regions").glob("*.h5"))[0]
     cut = regions.read_regions(stem, ["ROI", object_name(star.gaia_id)])
@@ -280,7 +287,9 @@ def test_too_few_epochs_say_nothing(controlled_copy):
         path = control_path(lens.config, "r", star.name)
         prepared = read_prepared(path)
         scalars = ("global_zeropoint", "global_zeropoint_scatter", "subsampling_factor")
-        few = {name: value[:4] for name, value in vars(prepared).items() if name not in scalars}
+        few = {
+            name: value[:4] for name, value in vars(prepared).items() if name not in (*scalars, "psf_slope")
+        }
         write_prepared(path, replace(prepared, **few))
     result = measured(lens)
     record = control_record(result, applied=False)

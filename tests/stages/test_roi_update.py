@@ -67,6 +67,12 @@ def test_keys_follow_pixels_masks_and_coefficients_that_matter(reduced_season):
         noisier[1, 3, 4] *= factor
         changed = epoch_keys(replace(prepared, noisemap=noisier), scene, first)
         assert [one == other for one, other in zip(changed, first, strict=True)].count(False) == 1
+    slope = np.zeros((len(prepared.mjd), 2, *prepared.full_psf.shape[1:]))
+    varying = epoch_keys(replace(prepared, psf_slope=slope), scene, first)
+    assert not set(varying) & set(first)
+    slope[1, 0, 5, 5] = 1e-3
+    changed = epoch_keys(replace(prepared, psf_slope=slope), scene, varying)
+    assert [one == other for one, other in zip(changed, varying, strict=True)].count(False) == 1
     scene.rotation = scene.rotation + np.pi
     assert not set(epoch_keys(prepared, scene, first)) & set(first)
 

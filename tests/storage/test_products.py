@@ -70,7 +70,13 @@ def test_prepared_cutouts_come_back(tmp_path):
     assert isinstance(read.subsampling_factor, int)
     assert [WCS(one).wcs.crpix[0] for one in read.wcs] == [WCS(one).wcs.crpix[0] for one in written.wcs]
     with h5py.File(path) as file:
-        assert set(file) == {field.name for field in dataclasses.fields(PreparedCutouts)}
+        assert set(file) == {field.name for field in dataclasses.fields(PreparedCutouts)} - {"psf_slope"}
+
+
+def test_the_slope_of_a_psf_that_varies_comes_back(tmp_path):
+    path, slope = tmp_path / "cutouts.h5", RNG.normal(size=(4, 2, 64, 64))
+    write_prepared(path, dataclasses.replace(prepared(), psf_slope=slope))
+    np.testing.assert_array_equal(read_prepared(path).psf_slope, slope)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +88,8 @@ def test_prepared_cutouts_come_back(tmp_path):
         ({"noisemap": np.ones((4, 30, 30))}, "noisemap"),
         ({"frame_id": np.array([1, 2, 2, 3])}, "more than once"),
         ({"psf": np.ones((4, 64, 60))}, "psf"),
+        ({"psf_slope": np.ones((4, 64, 64))}, "psf_slope"),
+        ({"psf_slope": np.full((4, 2, 64, 64), np.nan)}, "psf_slope has values that are not finite"),
         ({"subsampling_factor": 0}, "subsampling_factor"),
         ({"coefficient": np.full(4, np.inf)}, "coefficient"),
     ],

@@ -9,13 +9,17 @@ make of the narrow PSF are common to all stars of a frame: that of a star is a s
 
 from functools import lru_cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from lightcurver_ops.numerics.psf.operators import blur_matrix
 
+jax.config.update("jax_enable_x64", True)
+
 N_COEFFICIENTS = 15
+SLOPE_REACH = 4.0  # pixels on either side over which a slope is taken, the size of a lens
 PRIOR_SIGMA = 0.05
 """Of each coefficient, about zero: what few stars do not tell stays small."""
 _STENCILS = (
@@ -115,3 +119,17 @@ def full_psfs_at(narrow_psf: np.ndarray, coefficients: np.ndarray, coordinates: 
         @ np.asarray(distort(jnp.asarray(narrow_psf), jnp.asarray(coefficients), jnp.asarray(coordinates)))
         @ blur.T
     )
+
+
+def full_psf_slopes(narrow_psf: np.ndarray, coefficients: np.ndarray, half_frame: np.ndarray) -> np.ndarray:
+    """What the full PSF at the origin changes by per pixel along x and y.
+
+    Args:
+        narrow_psf: [F, N, N]. coefficients: [F, 15]. half_frame: [F], pixels to a unit of the coordinates.
+
+    Returns:
+        [F, 2, N, N].
+    """
+    steps = SLOPE_REACH * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    around = full_psfs_at(narrow_psf, coefficients, steps / half_frame[:, None, None])
+    return (around[:, 0::2] - around[:, 1::2]) / (2 * SLOPE_REACH)

@@ -29,7 +29,7 @@ class Epochs(NamedTuple):
     Attributes:
         data: [E, n, n] with anything finite in bad pixels.
         weight: [E, n, n] inverse variance, 0 in bad pixels.
-        narrow: narrow PSF of the point sources [E, P, P].
+        narrow: narrow PSF of the point sources [E, P, P], or of each of them [E, J, P, P].
         background_psf: PSF of the background [E, P', P'].
         angle: [E] rotation of the scene, radians.
         translation: [E, 2] (dx, dy) expected beforehand, data pixels.

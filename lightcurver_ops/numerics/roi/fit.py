@@ -6,12 +6,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightcurver_ops.numerics.psf.operators import blur_matrix, narrow_from_full
+from lightcurver_ops.numerics.psf.operators import blur_matrix
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import solve
 from lightcurver_ops.numerics.roi.points import points_only, without_outliers
+from lightcurver_ops.numerics.roi.render import narrow_psfs
 from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
 from lightcurver_ops.numerics.roi.state import Problem, State
@@ -38,6 +39,7 @@ def fit_roi(
     background: ArrayLike | None = None,
     optimise_background: bool = True,
     narrow_psf: ArrayLike | None = None,
+    psf_slope: ArrayLike | None = None,
     options: RoiOptions | None = None,
     solver: Literal["lcops", "starred"] = "lcops",
     keys: Sequence[str] | None = None,
@@ -65,6 +67,8 @@ def fit_roi(
         narrow_psf: [E, P, P] narrow PSF (STARRED's: the full one is it convolved with a Gaussian of FWHM 2 small
             pixels). If given, it convolves the background, whose resolution then is that Gaussian; else the full PSF
             does, and the background has the resolution of the sky.
+        psf_slope: [E, 2, P, P] what the full PSF changes by per data pixel along x and y: each point source then has
+            the PSF of its own place. Not with solver "starred".
         options: settings.
         solver: "lcops", or "starred" for STARRED's own optimiser on STARRED's own loss, as a reference.
         keys: [E] what each epoch was made from, for an update from an earlier fit, see `update`; only with the solver
@@ -90,6 +94,7 @@ def fit_roi(
         background,
         optimise_background,
         narrow_psf,
+        psf_slope,
         options or RoiOptions(),
         like_starred=solver == "starred",
     )
@@ -124,13 +129,15 @@ def set_up(
     background: ArrayLike | None,
     optimise_background: bool,
     narrow_psf: ArrayLike | None,
+    psf_slope: ArrayLike | None,
     options: RoiOptions,
     *,
     like_starred: bool,
 ) -> tuple[Problem, State]:
     """Check the arguments of `fit_roi` and put them in order.
 
-    `like_starred`: STARRED knows one PSF, the narrow one, and no galaxy: its background has the Gaussian's resolution.
+    `like_starred`: STARRED knows one PSF an epoch, the narrow one, and no galaxy: its background has the Gaussian's
+    resolution.
     """
     d, sigma, mask, full = (
         np.asarray(a, dtype=t) for a, t in zip((data, noise, good, psf), (float, float, bool, float))
@@ -153,7 +160,7 @@ def set_up(
         raise ValueError(
             f"fix_astrometry = {fix_astrometry}: expected True, False or a positive sigma in data pixels"
         )
-    points_psf = narrow_from_full(full)
+    points_psf = narrow_psfs(full, None if like_starred else psf_slope, c, angles)
     background_psf = full if narrow_psf is None else np.asarray(narrow_psf, dtype=float)
     if like_starred:
         background_psf = points_psf

@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import fft, sparse
 
-from lightcurver_ops.numerics.psf.operators import SIGMA, star_operator
+from lightcurver_ops.numerics.psf.operators import SIGMA, narrow_from_full, star_operator
 
 Array = NDArray[np.float64]
 
@@ -36,13 +36,39 @@ def rotate(positions: Any, angle: Any, xp: ModuleType = np) -> Any:
     return xp.stack([x * c - y * s, x * s + y * c], axis=-1)
 
 
+def narrow_psfs(full: Array, slope: ArrayLike | None, positions: Array, rotation: Array) -> Array:
+    """The narrow PSFs of point sources, each in its place where the PSF varies over the field.
+
+    Args:
+        full: [E, P, P] full PSFs at the stamp's centre.
+        slope: [E, 2, P, P] what they change by per data pixel along x and y; None where they do not.
+        positions: [J, 2] (x, y) of the sources from the stamp centre, data pixels.
+        rotation: [E] of the scene, radians.
+
+    Returns:
+        [E, P, P], or with a slope [E, J, P, P].
+
+    Raises:
+        ValueError: `slope` is not finite or of another shape.
+    """
+    if slope is None:
+        return narrow_from_full(full)
+    each = np.asarray(slope, dtype=np.float64)
+    if each.shape != (len(full), 2, *full.shape[1:]) or not np.all(np.isfinite(each)):
+        raise ValueError(
+            f"psf_slope must be finite and [E, 2, P, P] for a psf of {full.shape}, got {each.shape}"
+        )
+    changes = np.einsum("ejx,expq->ejpq", rotate(positions, rotation), each)
+    return narrow_from_full(full[:, None] + changes)
+
+
 def point_images(
     narrow: Any, positions: Any, size: int, subsampling: int, xp: ModuleType = np
 ) -> tuple[Any, Any, Any]:
     """Images of point sources of unit flux and their derivatives with respect to x and y.
 
     Args:
-        narrow: narrow PSF [..., P, P], flux per small pixel.
+        narrow: narrow PSF [..., P, P], or one for each source [..., J, P, P]; flux per small pixel.
         positions: [..., J, 2] (x, y) in data pixels from the stamp centre, in the frame of this epoch.
         size: n, side of the stamp in data pixels.
         subsampling: k.
@@ -52,7 +78,8 @@ def point_images(
         Three arrays [..., J, n, n]: image, d image / dx, d image / dy (per data pixel).
     """
     value, slope = star_operator(positions, size, subsampling, xp, side=narrow.shape[-1])
-    narrow = subsampling**2 * narrow[..., None, :, :]  # the operator means over small pixels
+    each = narrow if narrow.ndim > positions.ndim else narrow[..., None, :, :]
+    narrow = subsampling**2 * each  # the operator means over small pixels
     along_y, along_x = value[..., 1, :, :], value[..., 0, :, :].swapaxes(-1, -2)
     slope_y, slope_x = slope[..., 1, :, :], slope[..., 0, :, :].swapaxes(-1, -2)
     right = narrow @ along_x
