@@ -42,7 +42,7 @@ class Sizes:
         learning_rate: of STARRED's adabelief, for pixels in e-/s.
         tolerance: STARRED has arrived when its loss is within this fraction of that of our solution.
         check_every: iterations of STARRED between two looks at its loss.
-        epochs, stamp_sizes: of the growth, one changed at a time.
+        epochs, stamp_sizes, subsamplings: of the growth, one changed at a time.
         daily: epochs that there are when `NIGHT` more come.
     """
 
@@ -53,7 +53,8 @@ class Sizes:
     tolerance: float = 1e-3
     check_every: int = 10
     epochs: tuple[int, ...] = (60, 250, 1000)
-    stamp_sizes: tuple[int, ...] = (24, 32, 48)
+    stamp_sizes: tuple[int, ...] = (24, 32, 48, 64)
+    subsamplings: tuple[int, ...] = (1, 2, 3)
     daily: tuple[int, ...] = (60, 1000)
 
 
@@ -62,7 +63,12 @@ def sizes(arguments: Namespace) -> Sizes:
     chosen = Sizes()
     if arguments.quick:
         chosen = Sizes(
-            Stamps(epochs=12, size=24), limit_s=60.0, epochs=(12, 24), stamp_sizes=(24,), daily=(24, 48)
+            Stamps(epochs=12, size=24),
+            limit_s=60.0,
+            epochs=(12, 24),
+            stamp_sizes=(24,),
+            subsamplings=(1, 2),
+            daily=(24, 48),
         )
     if arguments.limit is not None:
         chosen = replace(chosen, limit_s=arguments.limit)
@@ -178,6 +184,7 @@ def _growth(report: Report, size: Sizes, directory: Path) -> None:
     base = size.stamps
     cases = [replace(base, epochs=epochs) for epochs in size.epochs]
     cases += [replace(base, size=side) for side in size.stamp_sizes]
+    cases += [replace(base, subsampling=k) for k in size.subsamplings]
     table = report.table(
         "Growth of ours, as the pipeline uses it (with the smooth galaxy): one quantity at a time",
         {

@@ -94,8 +94,8 @@ def fit_roi(
         background,
         optimise_background,
         narrow_psf,
-        psf_slope,
         options or RoiOptions(),
+        psf_slope=psf_slope,
         like_starred=solver == "starred",
     )
     if solver == "starred":
@@ -129,9 +129,9 @@ def set_up(
     background: ArrayLike | None,
     optimise_background: bool,
     narrow_psf: ArrayLike | None,
-    psf_slope: ArrayLike | None,
     options: RoiOptions,
     *,
+    psf_slope: ArrayLike | None = None,
     like_starred: bool,
 ) -> tuple[Problem, State]:
     """Check the arguments of `fit_roi` and put them in order.
