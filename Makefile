@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 PORT ?= 8080
 UV_VERSION := 0.13.9
-# One more than the cores: the tests with a real Airflow wait for it half of the time.
-PYTEST_ARGS ?= -n $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN)) --dist loadfile --no-loadscope-reorder
+# Two more than the cores: the tests with a real Airflow wait for it most of the time.
+PYTEST_ARGS ?= -n $(shell expr 2 + $$(getconf _NPROCESSORS_ONLN)) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo up airflow down test soak test-unit bench docs pictures check format lock clean
 

@@ -44,6 +44,7 @@ SIZES = {
         limit_s=0.1,
         epochs=(3,),
         stamp_sizes=(),
+        subsamplings=(),
         daily=(20,),
     ),
     "pipeline": pipeline.Sizes(
