@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from lightcurver_ops.numerics.roi.normal import mirror_lower
+from lightcurver_ops.numerics.roi.inverse import inverse_of
 from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
 
 Array = NDArray[np.float64]
@@ -45,15 +45,14 @@ class Solver:
         else:
             self.scale, self.pixel_scale, self.gram = warm.scale, warm.pixel_scale, warm.gram
             self.z, self.uz, self.v, self.uv = warm.z, warm.uz, warm.v, warm.uv
-        # LAPACK sees the transpose: the lower triangle of ours is its upper one, and no copy is made.
-        system = (self.matrix + self.gram).T
+        system = self.matrix + self.gram
         system[np.diag_indices_from(system)] += RHO * self.pixel_scale**2
-        factor, failed = linalg.lapack.dpotrf(system, lower=0, overwrite_a=1)
-        if failed:
-            raise np.linalg.LinAlgError("the normal matrix of the background is not positive definite")
-        inverse = linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0]
-        self.inverse = inverse.T
-        mirror_lower(self.inverse)
+        try:
+            self.inverse = inverse_of(system)
+        except np.linalg.LinAlgError as error:
+            raise np.linalg.LinAlgError(
+                "the normal matrix of the background is not positive definite"
+            ) from error
 
     def solve(
         self,

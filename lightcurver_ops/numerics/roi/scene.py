@@ -1,14 +1,15 @@
 """One step of the global unknowns on the normal matrix: positions, the galaxy's profile, and the structure left."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.admm import Solver
+from lightcurver_ops.numerics.roi.inverse import inverse_of
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty, gaussian_gram
 
@@ -244,13 +245,8 @@ def covariance(
     scale = 1.0 / np.sqrt(np.maximum(np.diag(full), 1e-300))
     full *= scale[:, None] * scale
     for ridge in RIDGES:
-        held = np.array(full, order="F")
+        held = full.copy()
         held[np.diag_indices_from(held)] += ridge
-        factor, failed = linalg.lapack.dpotrf(held, lower=0, overwrite_a=1)
-        if not failed:
-            break
-    else:
-        raise np.linalg.LinAlgError("the normal matrix of all unknowns is not positive definite")
-    inverse = np.triu(linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)[0])
-    inverse += np.triu(inverse, 1).T
-    return inverse * scale[:, None] * scale, rows
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return inverse_of(held) * scale[:, None] * scale, rows
+    raise np.linalg.LinAlgError("the normal matrix of all unknowns is not positive definite")
