@@ -9,13 +9,13 @@ from lightcurver_ops.numerics.roi.normal import mirror_lower
 Array = NDArray[np.float64]
 
 LARGEST = 8192
-"""Of what LAPACK gets as a whole: OpenBLAS's threaded dpotrf (0.3.30) ends a process by a segmentation fault at 16 391."""
+"""Of what LAPACK gets as a whole: OpenBLAS's threaded dpotrf (0.3.30) ends the process by a fault at 16 391."""
 
 
 def inverse_of(matrix: Array) -> Array:
     """The inverse [G, G] of a symmetric positive definite matrix [G, G], which is used up.
 
-    A matrix larger than LARGEST is halved: its inverse follows from those of a block and of the block's Schur complement
+    A matrix larger than LARGEST is halved: its inverse follows from those of a block and of its Schur complement
     (Golub & Van Loan 2013, Matrix Computations, section 3.2.11).
 
     Raises:
