@@ -298,7 +298,7 @@ class Deployment:
 
 
 def _kill_tree(pid: int) -> None:
-    """SIGKILL a process and all that it started, also what started sessions of its own."""
+    """SIGKILL a process and all that it started, also what started sessions of its own, and wait for their end."""
     try:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -308,3 +308,12 @@ def _kill_tree(pid: int) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+    assert wait_for(lambda: all(_is_over(process) for process in processes), 30, 0.05)
+
+
+def _is_over(process: psutil.Process) -> bool:
+    """Whether a process has ended, maybe without anybody having asked how."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

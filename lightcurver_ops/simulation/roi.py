@@ -31,7 +31,8 @@ class RoiStamps:
         flux (E, J): e-/s over the whole plane, coefficients divided out already.
         exptime (E,): seconds.
         psf, narrow_psf (E, N, N), shapes, sky, rms, subsampling: as in StarStamps.
-        psf_slope (E, 2, N, N): derivative of `psf` by the place in x and y, per pixel.
+        psf_slope (E, 2, N, N): derivative of `psf` by the place in x and y, per pixel; None where it is one over the
+            field.
     """
 
     data: Array
@@ -53,7 +54,7 @@ class RoiStamps:
     rms: Array
     exptime: Array
     subsampling: int
-    psf_slope: Array
+    psf_slope: Array | None
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def lens_stamps(
         rms=rms,
         exptime=np.broadcast_to(exptime, n_epochs),
         subsampling=subsampling,
-        psf_slope=np.zeros((n_epochs, 2, n_fine, n_fine))
+        psf_slope=None
         if shape_at is None
         else np.stack([_psf_slope(partial(shape_at, e), size, subsampling) for e in range(n_epochs)]),
     )

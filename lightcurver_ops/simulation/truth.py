@@ -15,6 +15,7 @@ from .exposures import Exposure, night_exposures, tangent_plane
 from .field import galaxy_on_pixels, make_sources, point_sources
 from .lens import image_magnitudes
 from .options import SeasonOptions
+from .profiles import Array, Psf
 from .roi import RoiStamps, lens_stamps
 
 FRAMES = "truth.ecsv"
@@ -75,6 +76,10 @@ class Truth:
         if lens.galaxy is not None:
             galaxy = galaxy_on_pixels(options, exposures[0], lens.galaxy)
             galaxy = replace(galaxy, x=galaxy.x - centres[0, 0], y=galaxy.y - centres[0, 1])
+
+        def local(e: int, offset: Array) -> Psf:
+            return exposures[e].psf_at(*(cell[e] + offset)[:, None]).of_source(0)
+
         transparency = np.array([exposure.transparency for exposure in exposures])
         return lens_stamps(
             positions=places[0] - centres[0],
@@ -91,7 +96,7 @@ class Truth:
             readnoise=options.detector.readnoise,
             size=size,
             subsampling=subsampling,
-            shape_at=lambda e, offset: exposures[e].psf_at(*(cell[e] + offset)[:, None]).of_source(0),
+            shape_at=local if options.psf_varies > 0 else None,
         )
 
 

@@ -16,7 +16,7 @@ from jax import Array
 
 from lightcurver_ops.numerics.psf.operators import blur_matrix
 
-jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_x64", True)  # for moffat and pixels, too, which import this
 
 N_COEFFICIENTS = 15
 SLOPE_REACH = 4.0  # pixels on either side over which a slope is taken, the size of a lens

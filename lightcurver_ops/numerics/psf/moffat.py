@@ -18,8 +18,6 @@ from jax import Array
 from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, PRIOR_SIGMA
 from lightcurver_ops.numerics.psf.operators import star_operator
 
-jax.config.update("jax_enable_x64", True)
-
 BETA_RANGE = (1.3, 30.0)
 MAX_ELLIPTICITY = 1.6  # |e|: an axis ratio of five
 MAX_STEP = 0.7  # of shape parameters, and of positions in pixels

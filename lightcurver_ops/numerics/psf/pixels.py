@@ -21,8 +21,6 @@ from lightcurver_ops.numerics.psf.lbfgs import minimise
 from lightcurver_ops.numerics.psf.operators import star_operator
 from lightcurver_ops.numerics.starlet import smoothing_matrices
 
-jax.config.update("jax_enable_x64", True)
-
 MAX_MOVE = 0.3  # small pixels that a star moves in one fit
 MAX_GAIN = 0.2  # relative change of an amplitude in one fit
 DELTAS = (2e-2, 4e-3, 6e-4)
