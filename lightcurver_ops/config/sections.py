@@ -296,8 +296,11 @@ class Psf(Section):
     """Ours, or STARRED's own routine (slower; the reference)."""
     subsampling_factor: int = Field(default=2, ge=1, le=5)
     """Small pixels of the model per pixel of the frame."""
-    field_distortion: bool = False
-    """Let the PSF vary over the field: each star, and each image of the lens, has that of its own place."""
+    field_distortion: bool | Literal["auto"] = "auto"
+    """Let the PSF vary over the field, so that each star, and each image of the lens, has that of its own place: where
+    the stars of a frame show it (auto), in every frame (true), or never (false)."""
+    measure_wings: bool = True
+    """Measure the wings of the PSF, and the sky, around its stars on the whole frame; false: from the stamps alone."""
     local_sky: bool = True
     """Fit a constant background in each stamp; false where stamps are so small or crowded that they show no sky."""
     n_iter_analytic: int = Field(default=100, ge=1)

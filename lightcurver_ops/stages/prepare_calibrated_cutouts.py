@@ -1,5 +1,6 @@
 """Stage 10: the calibrated cutouts of the ROI of each filter, in one file; likewise those of each control star."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from lightcurver_ops.stages.stamp_extraction import ROI
 from lightcurver_ops.stages.stamps import StampStack, read_stamps
 from lightcurver_ops.stages.usage import usage, used_frames
 
+PSF_REACH = 1.5
+"""Side of the PSFs in stamps of the ROI: those of images in its inner half reach its edges."""
+
 
 class PrepareCalibratedCutouts(Stage):
     """Divides the ROI's cutouts by the coefficients and puts all that a model needs beside them."""
@@ -33,6 +37,7 @@ class PrepareCalibratedCutouts(Stage):
         "calculate_normalization_coefficient",
         "calculate_absolute_zeropoints",
     )
+    version = 2
     config_keys = (
         "roi.name",
         "psf.max_elongation",
@@ -54,7 +59,6 @@ class PrepareCalibratedCutouts(Stage):
                 coefficients[filter_name],
                 zeropoints[filter_name],
                 [(row.image_relpath, modeled[row.image_relpath]) for row in rows],
-                *(["slope of the PSF"] if self.config.psf.field_distortion else []),
                 *([star.gaia_id, star.name] for star in controls),
             )
             for filter_name, rows in by_filter.items()
@@ -188,18 +192,32 @@ class PrepareCalibratedCutouts(Stage):
 
         And for the ROI, in which images lie side by side, the slope [E, 2, N, N] of the full one per pixel.
         """
+        from lightcurver_ops.numerics.psf.wings import extended_with_wings
+
         stored = [read_psf_of(self.lens.workdir, psfs[row.id]) for row in rows]
         narrow, full = (np.array([getattr(psf, kind) for psf in stored]) for kind in ("narrow", "full"))
-        distortion = np.array([psf.distortion for psf in stored])
-        if not distortion.any():
-            return narrow, full, None
-        from lightcurver_ops.numerics.psf.distortion import distort, full_psf_slopes, full_psfs_at
+        distortion, wing = (
+            np.array([getattr(psf, kind) for psf in stored]) for kind in ("distortion", "wing")
+        )
+        slope = None
+        if distortion.any():
+            from lightcurver_ops.numerics.psf.distortion import distort, full_psf_slopes, full_psfs_at
 
-        if name == ROI:
-            return narrow, full, full_psf_slopes(narrow, distortion, half_frames(rows))
-        place = field_coordinates(self.lens, rows, stack)
-        full = full_psfs_at(narrow, distortion, place)[:, 0]
-        return np.asarray(distort(narrow, distortion, place))[:, 0], full, None
+            if name == ROI:
+                slope = full_psf_slopes(narrow, distortion, half_frames(rows))
+            else:
+                place = field_coordinates(self.lens, rows, stack)
+                full = full_psfs_at(narrow, distortion, place)[:, 0]
+                narrow = np.asarray(distort(narrow, distortion, place))[:, 0]
+        k = psfs[rows[0].id].subsampling_factor
+        side = k * math.ceil(PSF_REACH * self.config.cutouts.stamp_size_ROI)
+        side += (side - narrow.shape[-1]) % 2
+        if wing.any() and side > narrow.shape[-1]:
+            narrow, full = (extended_with_wings(psf, wing, side, k) for psf in (narrow, full))
+            if slope is not None:
+                margin = (side - slope.shape[-1]) // 2
+                slope = np.pad(slope, [(0, 0), (0, 0), (margin, margin), (margin, margin)])
+        return narrow, full, slope
 
 
 def control_path(config: LensConfig, filter_name: str, star_name: str) -> Path:

@@ -28,11 +28,12 @@ class PsfModeling(Stage):
         "psf.subsampling_factor",
         "psf.field_distortion",
         "psf.local_sky",
+        "psf.measure_wings",
         "psf.n_iter_analytic",
         "psf.n_iter_pixels",
         "psf.min_signal_to_noise",
     )
-    version = 2
+    version = 3
     frame_wise = True
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
@@ -114,12 +115,31 @@ class PsfModeling(Stage):
             stamp_coordinates=field_coordinates(self.lens, ready, stack)
             if settings.field_distortion
             else None,
+            wings=[
+                self._wings(row, positions) for row, positions in zip(ready, stack.centre + stack.expected)
+            ]
+            if settings.measure_wings
+            else None,
             n_iter_analytic=settings.n_iter_analytic,
             n_iter_pixels=settings.n_iter_pixels,
             fwhm_guess=np.array([row.seeing_pixels for row in ready]),
         )
         for f, row in enumerate(ready):
             self._save(f, row, fits, snr[f], stack, chosen[row.id], selection, units[row.image_relpath], run)
+
+    def _wings(self, row: sa.Row, positions: np.ndarray) -> Any:
+        """The wings of a frame's PSF around the stars at positions [S, 2], NaN for an absent one."""
+        from lightcurver_ops.numerics.noise import noise_map
+        from lightcurver_ops.numerics.psf.wings import measure_wings
+        from lightcurver_ops.storage import frames as frame_files
+
+        path = self.lens.workdir / row.image_relpath
+        frame = frame_files.read_frame(path)
+        noise = noise_map(frame.image, row.background_rms_electron_per_second, row.exptime)
+        sources = frame_files.read_sources(self.lens.workdir / row.sources_relpath)
+        good = ~(frame.saturated | frame.bad)
+        found = np.column_stack([sources.x, sources.y, sources.flux])
+        return measure_wings(frame.image, noise, good, positions, found, row.seeing_pixels)
 
     def _best_stamps(
         self, rows: list[sa.Row], candidates: dict[int, list[sa.Row]], size: int, n_slots: int
@@ -172,7 +192,7 @@ class PsfModeling(Stage):
         relpath = psf_relpath(unit)
         used = [star.name for star, is_used in zip(chosen, fits.used[f], strict=False) if is_used]
         psf_ref = "psf_" + "_".join(used)
-        psf = region_files.FramePsf(fits.narrow_psf[f], fits.full_psf[f], fits.distortion[f])
+        psf = region_files.FramePsf(fits.narrow_psf[f], fits.full_psf[f], fits.distortion[f], fits.wing[f])
         region_files.write_psf(self.lens.workdir / relpath, psf_ref, psf)
         if self.config.compute.diagnostics:
             from lightcurver_ops.diagnostics.psf import plot_psf

@@ -49,6 +49,7 @@ class ReadConvertSkysubCharacterCatalog(Stage):
 
     name = "read_convert_skysub_character_catalog"
     title = "Import raw frames: electrons, sky, sources, seeing, ephemerides"
+    version = 2
     config_keys = (*_PIXEL_KEYS, "detection.do_plots", "telescope", "roi.ra", "roi.dec")
     frame_wise = True
 
@@ -220,7 +221,7 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
         found = sources.extract_sources(
             clean, rms, fields.exptime, config.detection.threshold, config.detection.min_area, finite
         )
-        seeing_pixels = seeing.seeing_pixels(found.fwhm)
+        seeing_pixels = seeing.seeing_pixels(found.fwhm, flux=found.flux)
     except BadFrame as error:
         raise BadFrame(f"{name}: {error}") from error
 

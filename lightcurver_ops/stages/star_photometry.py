@@ -91,15 +91,21 @@ class StarPhotometry(Stage):
             self._save(f, row, present[row.id], fluxes, stack, selection, units[row.image_relpath], run)
 
     def _psfs(self, rows: list[sa.Row], stack: StampStack, psfs: dict[int, sa.Row]) -> np.ndarray:
-        """[F, N, N], or [F, S, N, N] where the PSF changes over the field."""
+        """[F, N, N], or [F, S, N, N] where the PSF of a frame varies over the field."""
         stored = [read_psf_of(self.lens.workdir, psfs[row.id]) for row in rows]
         distortion = np.array([psf.distortion for psf in stored])
+        full = np.array([psf.full for psf in stored])
         if not distortion.any():
-            return np.array([psf.full for psf in stored])
+            return full
         from lightcurver_ops.numerics.psf.distortion import full_psfs_at
 
-        narrow = np.array([psf.narrow for psf in stored])
-        return full_psfs_at(narrow, distortion, field_coordinates(self.lens, rows, stack))
+        varying = np.flatnonzero(distortion.any(axis=1))
+        result = np.repeat(full[:, None], stack.data.shape[1], axis=1)
+        narrow = np.array([stored[f].narrow for f in varying])
+        result[varying] = full_psfs_at(
+            narrow, distortion[varying], field_coordinates(self.lens, rows, stack)[varying]
+        )
+        return result
 
     def _save(
         self,

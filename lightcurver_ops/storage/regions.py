@@ -19,7 +19,7 @@ from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
 ROI = "ROI"
 _CUTOUT_KINDS = ("data", "noisemap", "cosmicsmask", "wcs", "image_pixel_coordinates", "frame_shape")
-_PSF_KINDS = ("narrow_psf", "full_psf", "distortion")
+_PSF_KINDS = ("narrow_psf", "full_psf", "distortion", "wing")
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ class FramePsf:
     """PSF of a frame at the ROI, on the grid of subsampled pixels.
 
     narrow, full: [N, N], the sum of full is the fraction of the flux of a star inside; distortion: how the PSF changes
-    over the field (see numerics.psf.distortion), all 0 where it does not.
+    over the field (see numerics.psf.distortion), all 0 where it does not; wing: how it goes on beyond the grid (see
+    numerics.psf.wings), all 0 where that is not known.
     """
 
     narrow: NDArray[np.float64]
     full: NDArray[np.float64]
     distortion: NDArray[np.float64] = field(default_factory=lambda: np.zeros(15))
+    wing: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
 
 
 def regions_path(workdir: str | Path, stem: str) -> Path:
@@ -158,12 +160,14 @@ def write_psf(path: str | Path, psf_ref: str, psf: FramePsf) -> None:
     kept = {}
     if Path(path).exists():
         with opened_hdf5(path, "psf_modeling") as old:
-            kept = {ref: FramePsf(*(old[kind][ref][()] for kind in _PSF_KINDS)) for ref in old[_PSF_KINDS[0]]}
+            kept = {ref: _stored_psf(old, ref) for ref in old[_PSF_KINDS[0]]}
     kept[psf_ref] = psf
 
     def fill(file: h5py.File) -> None:
         for ref, one in kept.items():
-            for kind, pixels in zip(_PSF_KINDS, (one.narrow, one.full, one.distortion), strict=True):
+            for kind, pixels in zip(
+                _PSF_KINDS, (one.narrow, one.full, one.distortion, one.wing), strict=True
+            ):
                 file[f"{kind}/{ref}"] = np.asarray(pixels, dtype=np.float64)
 
     write_hdf5(path, fill)
@@ -172,10 +176,17 @@ def write_psf(path: str | Path, psf_ref: str, psf: FramePsf) -> None:
 def read_psf(path: str | Path, psf_ref: str) -> FramePsf:
     """Read a PSF of a frame; BadFrame where the file or this PSF is missing or damaged."""
     with opened_hdf5(path, "psf_modeling") as file:
-        narrow, full, distortion = (file[kind][psf_ref][()] for kind in _PSF_KINDS)
+        return _stored_psf(file, psf_ref)
+
+
+def _stored_psf(file: h5py.File, psf_ref: str) -> FramePsf:
+    # Earlier versions kept no wings.
+    narrow, full, distortion, wing = (
+        file[kind][psf_ref][()] if kind in file else np.zeros(3) for kind in _PSF_KINDS
+    )
     if distortion.size == 6:  # of earlier versions: the terms in X and Y alone
         distortion = np.pad(distortion.reshape(3, 2), ((0, 0), (0, 3))).ravel()
-    return FramePsf(narrow, full, distortion)
+    return FramePsf(narrow, full, distortion, wing)
 
 
 def rebuild_index(workdir: str | Path, frames: Iterable[str]) -> Path:

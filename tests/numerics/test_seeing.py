@@ -19,6 +19,16 @@ def test_stars_stand_out_from_cosmics_and_galaxies(truth, n_stars):
     assert np.max(np.abs(np.array(results) / truth - 1)) < 0.15
 
 
+def test_many_cosmics_of_one_width_are_no_seeing():
+    rng = np.random.default_rng(1)
+    flux = 10 ** rng.uniform(1.3, 3.8, 40)
+    stars = 6.0 * (1 + 0.2 * np.log10(flux)) * (1 + 0.03 * rng.standard_normal(40))
+    cosmics = rng.normal(1.65, 0.05, 60)
+    fwhm, flux = np.concatenate([stars, cosmics]), np.concatenate([flux, rng.uniform(12, 18, 60)])
+    assert seeing_pixels(fwhm) < 2.0  # what the widths alone say
+    assert 7.0 < seeing_pixels(fwhm, flux=flux) < 11.0
+
+
 def test_flagged_and_elongated_sources_are_left_aside():
     stars, blends = np.full(40, 4.0), np.full(60, 6.5)
     fwhm = np.concatenate([stars, blends])

@@ -1,19 +1,29 @@
 """The fit of one batch of frames: Moffat, rejection, pixel grid, rejection, pixel grid, and the result."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import jax
 import numpy as np
 
 from lightcurver_ops.numerics.device import padded_count
 from lightcurver_ops.numerics.psf import outliers
-from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, distort, shape_slopes
+from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, distort, field_terms, shape_offsets
 from lightcurver_ops.numerics.psf.moffat import fit_moffat, flux_outside, moffat
 from lightcurver_ops.numerics.psf.operators import GAUSSIAN_FWHM, blur_matrix
 from lightcurver_ops.numerics.psf.pixels import DELTAS, fit_pixels, star_images
 from lightcurver_ops.numerics.psf.prepare import Prepared, penalty_strength
 from lightcurver_ops.numerics.psf.result import PsfFits
 from lightcurver_ops.numerics.psf.shape import doubleness, elongation
+from lightcurver_ops.numerics.psf.variation import (
+    NO_VARIATION,
+    StarShapes,
+    fit_variation,
+    moved_to_origin,
+    star_shapes,
+)
+from lightcurver_ops.numerics.psf.wings import N_WING, Wings, joined_with_wings
 from lightcurver_ops.numerics.starlet import scale_count
 
 MIN_SNR = 3.0
@@ -23,6 +33,7 @@ REJECTION_ROUNDS = 2
 # zero, and of its stars about that. Were each star free, bright ones would hide errors of the PSF's wings in
 # backgrounds in proportion to their flux.
 SKY_LEVEL = 0.3
+MEASURED_LEVEL = 0.03  # the same where the sky was measured around the stamps
 SKY_SCATTER = 0.03
 MODEL_ERROR = 0.2
 """Of the Moffat, where backgrounds are fitted beside it: else what it misses of the core sets its wings, and these the
@@ -61,11 +72,11 @@ class Batch:
         coordinates: np.ndarray,
         size: int,
         *,
-        distorted: bool,
         local_sky: bool,
+        wings: Sequence[Wings | None] | None = None,
     ):
         self.n_frames, self.n_stars = prepared.used.shape
-        self.size, self.subsampling, self.distorted = prepared.data.shape[-1], subsampling, distorted
+        self.size, self.subsampling = prepared.data.shape[-1], subsampling
         self.n_pad = (
             size - self.n_frames,
             padded_count(self.n_stars) - self.n_stars,
@@ -88,6 +99,9 @@ class Batch:
         self.height = np.ones(frames)
         self.grid = np.zeros((frames, fine, fine))
         self.distortion = np.zeros((frames, N_COEFFICIENTS))
+        self.variation = [NO_VARIATION] * frames
+        known = [None] * self.n_frames if wings is None else wings
+        self.wings = [*known, *[None] * self.n_pad[0]]
         self.background = np.zeros(self.used.shape)
         self.sky = np.zeros(frames)
         self.sky_prior = self._sky_prior() if local_sky else None
@@ -104,8 +118,14 @@ class Batch:
         """1/sigma^2 of the backgrounds about their level [F, S], and of the level [F]."""
         stamps = np.ma.median(np.ma.array(self.noise, mask=~self.good), axis=(2, 3))
         frames = np.ma.median(np.ma.array(stamps, mask=np.ma.getmaskarray(stamps) | ~self.used), axis=1)
-        of_star, of_frame = (SKY_SCATTER * stamps) ** -2.0, (SKY_LEVEL * frames) ** -2.0
+        level = np.array([SKY_LEVEL if one is None else MEASURED_LEVEL for one in self.wings])
+        of_star, of_frame = (SKY_SCATTER * stamps) ** -2.0, (level * frames) ** -2.0
         return np.ma.filled(of_star, 1.0), np.ma.filled(of_frame, 1.0)
+
+    @property
+    def varying(self) -> np.ndarray:
+        """Frames [F] whose PSF varies over the field."""
+        return np.asarray(self.distortion.any(axis=1))
 
     def weight(self) -> np.ndarray:
         return np.where(self.good & self.used[..., None, None], 1.0 / self.noise**2, 0.0)
@@ -120,18 +140,67 @@ class Batch:
 
     def model(self) -> np.ndarray:
         """The stars, without their backgrounds."""
-        images = _images(
-            self.analytic() + self.grid,
-            self.star,
-            self.distortion,
-            self.coordinates,
-            self.subsampling,
-            self.distorted,
-        )
-        return np.asarray(images)
+        given = self.analytic() + self.grid, self.star, self.distortion, self.coordinates, self.subsampling
+        images = np.asarray(_images(*given, False))
+        if not self.varying.any():
+            return images
+        # A frame of constant PSF comes out the same, to the last bit, whatever those beside it do.
+        return np.where(self.varying[:, None, None, None], np.asarray(_images(*given, True)), images)
 
-    def solve(self, n_iter_analytic: int, n_iter_pixels: int) -> None:
-        """Fit everything; the state then is that of the last round."""
+    def solve(self, n_iter_analytic: int, n_iter_pixels: int, variation: bool | Literal["auto"]) -> None:
+        """Fit everything; the state then is that of the last round.
+
+        `variation`: of the PSF over the field: none, always, or where the stars of a frame show it.
+        """
+        self._solve_constant(n_iter_analytic, n_iter_pixels)
+        if variation:
+            self._solve_varying(n_iter_analytic, n_iter_pixels, always=variation is True)
+
+    def _solve_varying(self, n_iter_analytic: int, n_iter_pixels: int, *, always: bool) -> None:
+        """Find how the PSF varies, frame by frame, and fit those again in which it does."""
+        narrow = self.analytic() + self.grid
+        for frame in range(self.n_frames):
+            shapes = self._shapes(frame, narrow[frame])
+            self.variation[frame] = fit_variation(shapes, self.coordinates[frame], always=always)
+            self.distortion[frame] = self.variation[frame].coefficients()
+        changed = self.varying
+        if not changed.any():
+            return
+        for frame in map(int, np.flatnonzero(changed)):
+            size, along, diagonal = self.variation[frame].constant
+            self.shape[frame, :3] += 2 * size, 2 * along, 2 * diagonal
+        self._restart(n_iter_analytic, changed)
+        first, second = np.zeros(len(changed), dtype=int), np.ones(len(changed), dtype=int)
+        self._solve_pixels(n_iter_pixels, changed, first)
+        # What the common PSF took of its stars' differences is in it no more: once again.
+        narrow = self.analytic() + self.grid
+        for frame in map(int, np.flatnonzero(changed)):
+            shapes = self._shapes(frame, narrow[frame])
+            self.variation[frame] = fit_variation(shapes, self.coordinates[frame], always=True)
+            self.distortion[frame] = self.variation[frame].coefficients()
+            self.grid[frame] = moved_to_origin(narrow[frame], self.variation[frame]) - self.analytic()[frame]
+        self._reject_pixels(outliers.GRID_ERROR)
+        self._solve_pixels(n_iter_pixels, changed, second)
+
+    def _shapes(self, frame: int, narrow: np.ndarray) -> StarShapes:
+        """Of a frame's stars: what they are beside the narrow PSF [N, N], the distortion found so far included."""
+        seen = np.broadcast_to(narrow, (len(self.used[frame]), *narrow.shape))
+        if self.distortion[frame].any():
+            seen = distort(narrow[None], self.distortion[frame][None], self.coordinates[frame][None])[0]
+        shapes = star_shapes(
+            self.light()[frame],
+            self.noise[frame],
+            self.good[frame],
+            np.asarray(seen),
+            self.star[frame],
+            self.used[frame],
+            self.subsampling,
+        )
+        terms = np.asarray(field_terms(self.coordinates[frame]))
+        known = self.variation[frame].terms @ terms.T if self.distortion[frame].any() else 0.0
+        return StarShapes(shapes.value + np.transpose(known), shapes.variance)
+
+    def _solve_constant(self, n_iter_analytic: int, n_iter_pixels: int) -> None:
         self._start()
         self._solve_moffat(n_iter_analytic)
         self._reject_faint()
@@ -185,8 +254,7 @@ class Batch:
             weight,
             self.shape,
             np.concatenate([self.star, self.background[..., None]], axis=-1),
-            distortion=self.distortion,
-            slopes=shape_slopes(self.coordinates) if self.distorted else None,
+            offsets=shape_offsets(self.distortion, self.coordinates) if self.varying.any() else None,
             sky=self.sky,
             sky_prior=self.sky_prior,
             subsampling=self.subsampling,
@@ -194,7 +262,6 @@ class Batch:
         )
         self.shape, self.star = np.array(fit.shape), np.array(fit.star[..., :3])
         self.background, self.sky = np.array(fit.star[..., 3]), np.array(fit.sky)
-        self.distortion = np.array(fit.distortion)
 
     def _set_height(self, frames: np.ndarray) -> None:
         """The height of the Moffat of the frames [F] (bool), and with it the scale of the grid, by STARRED's rule.
@@ -251,7 +318,7 @@ class Batch:
             subsampling=self.subsampling,
             max_iter=n_iter,
             tolerance=tolerance,
-            distorted=self.distorted,
+            distorted=bool(self.varying.any()),
         )
         star = np.stack([fit.amplitude, fit.x, fit.y], axis=-1)
         if self.history.shape[1] != n_iter:
@@ -259,7 +326,6 @@ class Batch:
         self.grid[frames] = np.asarray(fit.grid)[frames]
         self.star[frames] = star[frames]
         self.background[frames] = np.asarray(fit.background)[frames]
-        self.distortion[frames] = np.asarray(fit.distortion)[frames]
         self.history[frames], self.loss[frames] = (
             np.asarray(fit.history)[frames],
             np.asarray(fit.loss)[frames],
@@ -291,6 +357,12 @@ class Batch:
         """The state as `PsfFits`, without the padding."""
         outside = self.height * flux_outside(self.shape, self.size, self.subsampling)
         narrow = self.analytic() + self.grid
+        wing = np.zeros((len(narrow), N_WING))
+        for frame, wings in enumerate(self.wings):
+            if wings is not None:
+                narrow[frame], outside[frame], wing[frame] = joined_with_wings(
+                    narrow[frame], wings, self.subsampling
+                )
         total = narrow.sum(axis=(1, 2)) + outside
         residuals = np.where(
             self.good & self.used[..., None, None], (self.light() - self.model()) / self.noise, 0.0
@@ -349,6 +421,8 @@ class Batch:
             "n_iter": self.n_iter,
             "status": [self._status(frame, bool(fitted[frame])) for frame in range(self.n_frames)],
             "distortion": self.distortion,
+            "variation": self.variation,
+            "wing": np.where(fitted[:, None], wing, 0.0),
             "grid": self.grid,
             "normalisation": self.normalisation,
         }

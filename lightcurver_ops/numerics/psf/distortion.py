@@ -16,12 +16,10 @@ from jax import Array
 
 from lightcurver_ops.numerics.psf.operators import blur_matrix
 
-jax.config.update("jax_enable_x64", True)  # for moffat and pixels, too, which import this
+jax.config.update("jax_enable_x64", True)
 
 N_COEFFICIENTS = 15
 SLOPE_REACH = 4.0  # pixels on either side over which a slope is taken, the size of a lens
-PRIOR_SIGMA = 0.05
-"""Of each coefficient, about zero: what few stars do not tell stays small."""
 _STENCILS = (
     (-1 / 2, 1 / 2),
     (1 / 12, -2 / 3, 2 / 3, -1 / 12),
@@ -91,18 +89,15 @@ def distort(narrow: Array, coefficients: Array, coordinates: Array) -> Array:
     return jnp.einsum("fst,ftij->fsij", factors, images)
 
 
-def shape_slopes(coordinates: np.ndarray) -> np.ndarray:
-    """Derivatives of each star's Moffat shape (see `moffat`) by the coefficients: [F, S, 4, 15].
+def shape_offsets(coefficients: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """What the distortion changes of each star's Moffat shape (see `moffat`), [F, S, 4]; arguments as `distort`.
 
     Where D is small and the profile nearly round, 1 + D adds the trace to log fwhm^2, and twice its traceless part to
     the ellipticity.
     """
-    terms = np.asarray(field_terms(coordinates))
-    slopes = np.zeros((*terms.shape[:-1], 4, 3, 5))
-    slopes[..., 0, 0, :] = slopes[..., 0, 1, :] = slopes[..., 1, 0, :] = terms
-    slopes[..., 1, 1, :] = -terms
-    slopes[..., 2, 2, :] = 2.0 * terms
-    return slopes.reshape(*terms.shape[:-1], 4, N_COEFFICIENTS)
+    terms = np.asarray(field_terms(jnp.asarray(coordinates)))
+    dx, dy, s = np.moveaxis(np.einsum("fst,fct->fsc", terms, np.reshape(coefficients, (-1, 3, 5))), -1, 0)
+    return np.stack([dx + dy, dx - dy, 2.0 * s, np.zeros_like(s)], axis=-1)
 
 
 def full_psfs_at(narrow_psf: np.ndarray, coefficients: np.ndarray, coordinates: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """PSFs of many frames from the stamps of their stars (stage 6)."""
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Literal
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.numerics.psf.batch import Batch
 from lightcurver_ops.numerics.psf.prepare import prepare_stamps
 from lightcurver_ops.numerics.psf.result import PsfFits
+from lightcurver_ops.numerics.psf.wings import Wings
 
 # On a CPU larger batches are not faster, and padding costs small nights more; a GPU wants many frames at once.
 FRAMES_PER_BATCH = {"cpu": 4}
@@ -22,9 +25,10 @@ def fit_psfs(
     *,
     subsampling: int = 2,
     solver: str = "lcops",
-    field_distortion: bool = False,
+    field_distortion: bool | Literal["auto"] = False,
     stamp_coordinates: np.ndarray | None = None,
     local_sky: bool = True,
+    wings: Sequence[Wings] | None = None,
     n_iter_analytic: int = 60,
     n_iter_pixels: int = 1000,
     fwhm_guess: float | np.ndarray | None = None,
@@ -41,11 +45,14 @@ def fit_psfs(
         subsampling: k, small pixels of the PSF per pixel.
         solver: "lcops", or "starred" for `starred.procedures.psf_routines.build_psf` on the same prepared stamps,
             without rejection from residuals.
-        field_distortion: let the PSF change over the field, see `distortion`.
+        field_distortion: let the PSF vary over the field, see `variation`: never, in every frame, or ("auto") where
+            the stars of a frame show that it does.
         stamp_coordinates: [F, S, 2], needed by field_distortion: x, y of the stars from the point where the PSF is
             wanted (the ROI), in units of about the size of the field.
         local_sky: fit a constant background to each star, near a level common to the frame: the frame's sky is never
             quite right, and wrong wings of the PSF would follow from it. "starred" fits none.
+        wings: F, with the sky of each star, measured on the whole frames (`wings.measure_wings`). None: those of the
+            Moffat that fits the stamps.
         n_iter_analytic, n_iter_pixels: limits; the fits end when they have converged. For "starred" the counts.
         fwhm_guess: [F] or a number, pixels; measured when None. It scales the penalty, as in STARRED.
 
@@ -68,33 +75,46 @@ def fit_psfs(
     for start in range(0, n_frames, size):
         part = slice(start, start + size)
         guess = fwhm_guess if fwhm_guess is None or np.ndim(fwhm_guess) == 0 else np.asarray(fwhm_guess)[part]
-        prepared = prepare_stamps(data[part], noise[part], good[part], guess)
+        around = None if wings is None else list(wings[part])
+        sky = np.zeros((len(data[part]), n_stars)) if around is None else _measured_sky(around, n_stars)
+        prepared = prepare_stamps(data[part] - sky[..., None, None], noise[part], good[part], guess)
         batch = Batch(
             prepared,
             subsampling,
             coordinates[part],
             size,
-            distorted=field_distortion,
             local_sky=local_sky and solver == "lcops",
+            wings=around,
         )
         if solver == "lcops":
-            batch.solve(n_iter_analytic, n_iter_pixels)
+            batch.solve(n_iter_analytic, n_iter_pixels, field_distortion)
         else:
             from lightcurver_ops.numerics.psf.reference import solve_with_starred
 
-            solve_with_starred(batch, n_iter_analytic, n_iter_pixels)
-        parts.append(batch.result())
+            solve_with_starred(batch, n_iter_analytic, n_iter_pixels, distorted=field_distortion is True)
+        fits = batch.result()
+        parts.append(replace(fits, background=np.where(fits.used, fits.background + sky, 0.0)))
     return _joined(parts)
+
+
+def _measured_sky(wings: list[Wings], n_stars: int) -> np.ndarray:
+    """The sky around the stars [F, S], that of the frame where a star's own is not known."""
+    sky = np.zeros((len(wings), n_stars))
+    for frame, one in enumerate(wings):
+        known = np.isfinite(one.sky)
+        usual = float(np.median(one.sky[known])) if known.any() else 0.0
+        sky[frame, : len(one.sky)] = np.where(known, one.sky, usual)
+    return sky
 
 
 def _joined(parts: list[PsfFits]) -> PsfFits:
     """One result of several; loss histories are padded with their last value to a common length."""
     length = max(part.loss_history.shape[1] for part in parts)
-    joined: dict[str, np.ndarray | list[str]] = {}
+    joined: dict[str, np.ndarray | list] = {}
     for field in fields(PsfFits):
         values = [getattr(part, field.name) for part in parts]
-        if field.name == "status":
-            joined["status"] = [status for value in values for status in value]
+        if isinstance(values[0], list):
+            joined[field.name] = [one for value in values for one in value]
         elif field.name == "loss_history":
             padded = [np.pad(value, ((0, 0), (0, length - value.shape[1])), mode="edge") for value in values]
             joined["loss_history"] = np.concatenate(padded)

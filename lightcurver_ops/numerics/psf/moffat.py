@@ -4,7 +4,7 @@ The profile is `(1 + q)^-beta` (Moffat 1969, A&A 3, 455) with `q = 4 (2^(1/beta)
 `exp(s)` is the square of the FWHM and E the symmetric traceless matrix (e1, e2; e2, -e1): positive for every value,
 smooth at zero ellipticity, and the axis ratio is `exp(|e|)`. It is sampled at the centres of the small pixels.
 Each star has an amplitude and a position of its own, and if asked for a constant background; where the PSF varies over
-the field, a shape too, linear in the coefficients of the distortion.
+the field, a given difference of its shape from the common one.
 """
 
 from functools import partial
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, PRIOR_SIGMA
 from lightcurver_ops.numerics.psf.operators import star_operator
+
+jax.config.update("jax_enable_x64", True)
 
 BETA_RANGE = (1.3, 30.0)
 MAX_ELLIPTICITY = 1.6  # |e|: an axis ratio of five
@@ -25,11 +26,10 @@ TOLERANCE = 1e-7  # relative decrease of chi2 below which a step counts as conve
 
 
 class MoffatFit(NamedTuple):
-    """shape [F, 4] = (log fwhm^2, e1, e2, log beta), distortion [F, 15], sky [F] (level of backgrounds),
-    star [F, S, 4] = (amplitude, x, y, background), chi2 [F] (sum, with the priors), converged, n_iter [F]."""
+    """shape [F, 4] = (log fwhm^2, e1, e2, log beta), sky [F] (level of backgrounds), star [F, S, 4] = (amplitude, x, y,
+    background), chi2 [F] (sum, with the priors), converged, n_iter [F]."""
 
     shape: Array
-    distortion: Array
     sky: Array
     star: Array
     chi2: Array
@@ -91,7 +91,7 @@ def _bounded(shape: Array, size: int, subsampling: int) -> Array:
 def _normal_equations(
     data: Array,
     weight: Array,
-    slopes: Array | None,
+    offsets: Array | None,
     sky_prior: tuple[Array, Array] | None,
     common: Array,
     star: Array,
@@ -99,8 +99,7 @@ def _normal_equations(
 ) -> tuple[Array, ...]:
     """chi2, and gradient and Gauss-Newton matrix split into common, star and mixed blocks.
 
-    The common parameters [F, G] are the shape, with `slopes` the distortion, and with `sky_prior` the level of the
-    backgrounds.
+    The common parameters [F, G] are the shape and, with `sky_prior`, the level of the backgrounds.
     """
     size = data.shape[-1]
     profile = partial(moffat, size=size, subsampling=subsampling)
@@ -110,14 +109,12 @@ def _normal_equations(
     across, across_slope = star_operator(star[..., 1], size, subsampling, jnp)
     down, down_slope = star_operator(star[..., 2], size, subsampling, jnp)
     amplitude = star[..., 0, None, None]
-    if slopes is None:
+    if offsets is None:
         images = stack(common[:, :4])
         half = jnp.einsum("fspi,fcij->fscpj", down, images)
         half_slope = jnp.einsum("fspi,fij->fspj", down_slope, images[:, 0])
     else:
-        images = jax.vmap(stack)(
-            common[:, None, :4] + jnp.einsum("fsce,fe->fsc", slopes, common[:, 4 : 4 + N_COEFFICIENTS])
-        )
+        images = jax.vmap(stack)(common[:, None, :4] + offsets)
         half = jnp.einsum("fspi,fscij->fscpj", down, images)
         half_slope = jnp.einsum("fspi,fsij->fspj", down_slope, images[:, :, 0])
     seen = jnp.einsum("fscpj,fsqj->fscpq", half, across)
@@ -137,29 +134,9 @@ def _normal_equations(
     block_star = jnp.einsum("fscpq,fsdpq->fscd", weighted_star, by_star)
     block_mixed = jnp.einsum("fscpq,fsdpq->fscd", weighted_star, by_shape)
     block_shape = jnp.einsum("fscpq,fsdpq->fscd", weighted_shape, by_shape)
-    if slopes is not None:
-        by_common = jnp.concatenate([jnp.broadcast_to(jnp.eye(4), (*slopes.shape[:3], 4)), slopes], axis=-1)
-        gradient_shape = jnp.einsum("fsc,fscg->fsg", gradient_shape, by_common)
-        block_mixed = jnp.einsum("fscd,fsdg->fscg", block_mixed, by_common)
-        block_shape = jnp.einsum("fscg,fscd,fsdh->fsgh", by_common, block_shape, by_common)
     gradient_shape, block_shape = gradient_shape.sum(axis=1), block_shape.sum(axis=1)
     system = chi2, gradient_shape, gradient_star, block_shape, block_star, block_mixed
-    system = system if slopes is None else _with_distortion_prior(system, common[:, 4 : 4 + N_COEFFICIENTS])
     return system if sky_prior is None else _with_sky_level(system, common[:, -1], star[..., 3], sky_prior)
-
-
-def _with_distortion_prior(system: tuple[Array, ...], distortion: Array) -> tuple[Array, ...]:
-    chi2, gradient, gradient_star, block, *others = system
-    precision = PRIOR_SIGMA**-2
-    chi2 = chi2 + precision * (distortion**2).sum(axis=1)
-    diagonal = jnp.concatenate([jnp.zeros(4), jnp.full(N_COEFFICIENTS, precision)])
-    return (
-        chi2,
-        gradient.at[:, 4:].add(-precision * distortion),
-        gradient_star,
-        block + jnp.diag(diagonal),
-        *others,
-    )
 
 
 def _with_sky_level(
@@ -186,8 +163,7 @@ def fit_moffat(
     shape: Array,
     star: Array,
     *,
-    distortion: Array,
-    slopes: Array | None,
+    offsets: Array | None,
     sky: Array,
     sky_prior: tuple[Array, Array] | None,
     subsampling: int,
@@ -199,8 +175,7 @@ def fit_moffat(
         data: [F, S, n, n]. weight: [F, S, n, n], 1/sigma^2, zero where a pixel is not used.
         shape: [F, 4], start. star: [F, S, 4], start of amplitude, x, y (pixels from the stamp's centre), and
             background per pixel.
-        distortion: [F, 15], start. slopes: [F, S, 4, 15] as `distortion.shape_slopes`, or None for one shape of
-            all stars.
+        offsets: [F, S, 4], of each star's shape from the common one, see `distortion.shape_offsets`; None: none.
         sky: [F], start of the level that the backgrounds scatter about. sky_prior: 1/sigma^2 of the Gaussian priors on
             the backgrounds about that level [F, S] and on the level about zero [F], or None to fit no background.
 
@@ -208,9 +183,8 @@ def fit_moffat(
         MoffatFit; a frame without weight keeps its start.
     """
     size, n_frames = data.shape[-1], data.shape[0]
-    equations = partial(_normal_equations, data, weight, slopes, sky_prior, subsampling=subsampling)
-    common = [shape] if slopes is None else [shape, distortion]
-    common = jnp.concatenate([*common, sky[:, None]] if sky_prior is not None else common, axis=1)
+    equations = partial(_normal_equations, data, weight, offsets, sky_prior, subsampling=subsampling)
+    common = shape if sky_prior is None else jnp.concatenate([shape, sky[:, None]], axis=1)
     constant, star = star[..., 3:], star if sky_prior is not None else star[..., :3]
     n_common, n_columns = common.shape[1], star.shape[-1]
 
@@ -289,6 +263,4 @@ def fit_moffat(
         sky = common[:, -1]
     else:
         star = jnp.concatenate([star, constant], axis=-1)
-    if slopes is not None:
-        distortion = common[:, 4 : 4 + N_COEFFICIENTS]
-    return MoffatFit(common[:, :4], distortion, sky, star, system[0], done & ~empty, count)
+    return MoffatFit(common[:, :4], sky, star, system[0], done & ~empty, count)

@@ -2,8 +2,8 @@
 
 Minimises STARRED's objective (Michalewicz et al. 2023, JOSS 8, 5340),
 `1/2 sum w (d - a_s A(y_s) (M + h) A(x_s)^T)^2 + sum_j strength_j |starlet_j(h)|`, over the grid h, amplitudes and
-positions. The backgrounds of the stars, constants with Gaussian priors, are solved for at every evaluation; the
-distortion has a Gaussian prior too. The absolute value is replaced by Huber's function, quadratic within a `delta` that
+positions. The backgrounds of the stars, constants with Gaussian priors, are solved for at every evaluation.
+The absolute value is replaced by Huber's function, quadratic within a `delta` that
 shrinks in steps, each started from the last: a smooth problem that L-BFGS solves, at last so close to the true one that
 the objective differs by less than the tolerance. Delta is dimensionless: the contribution of a coefficient to the
 objective at which the function turns linear. All frames advance together; each has its own step length, delta and end.
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lightcurver_ops.numerics.psf.distortion import PRIOR_SIGMA, distort, field_terms, generated
+from lightcurver_ops.numerics.psf.distortion import distort
 from lightcurver_ops.numerics.psf.lbfgs import minimise
 from lightcurver_ops.numerics.psf.operators import star_operator
 from lightcurver_ops.numerics.starlet import smoothing_matrices
@@ -27,15 +27,14 @@ DELTAS = (2e-2, 4e-3, 6e-4)
 
 
 class PixelFit(NamedTuple):
-    """grid [F, N, N], amplitude, x, y [F, S], background [F, S], distortion [F, 15], history [F, max_iter] (the true
-    objective, constant after the end), loss, converged, n_iter [F]."""
+    """grid [F, N, N], amplitude, x, y [F, S], background [F, S], history [F, max_iter] (the true objective, constant
+    after the end), loss, converged, n_iter [F]."""
 
     grid: Array
     amplitude: Array
     x: Array
     y: Array
     background: Array
-    distortion: Array
     history: Array
     loss: Array
     converged: Array
@@ -77,23 +76,6 @@ def _scales(weight: Array, analytic: Array, star: Array, subsampling: int) -> tu
     return grid, stars
 
 
-def _distortion_steps(
-    weight: Array, analytic: Array, star: Array, coordinates: Array, subsampling: int
-) -> Array:
-    """Independent steps of the distortion, the columns of [F, 15, 15], that change the objective by order one.
-
-    From the curvature for the Moffat: the coefficients of few stars are far from independent of each other.
-    """
-    first, _ = generated(analytic)
-    seen = jnp.stack([star_images(first[:, term], star, subsampling) for term in range(3)], axis=2)
-    curvature = jnp.einsum("fscpq,fspq,fsdpq->fscd", seen, weight, seen)
-    terms = field_terms(coordinates)
-    matrix = jnp.einsum("fst,fscd,fsu->fctdu", terms, curvature, terms).reshape(len(star), 15, 15)
-    factor = jnp.linalg.cholesky(matrix + jnp.eye(15, dtype=matrix.dtype) / PRIOR_SIGMA**2)
-    identity = jnp.broadcast_to(jnp.eye(15, dtype=matrix.dtype), matrix.shape)
-    return jnp.swapaxes(jax.scipy.linalg.solve_triangular(factor, identity, lower=True), 1, 2)
-
-
 @partial(jax.jit, static_argnames=("subsampling", "max_iter", "distorted"))
 def fit_pixels(
     data: Array,
@@ -118,18 +100,16 @@ def fit_pixels(
     Args:
         data, weight: [F, S, n, n]; weight is 1/sigma^2, zero where a pixel is not used.
         analytic: [F, N, N], the Moffat with its amplitude. strength: [F, J, N, N], of the penalty per coefficient.
-        grid: [F, N, N], star: [F, S, 3], distortion: [F, 15]: the start. coordinates: [F, S, 2].
+        grid: [F, N, N], star: [F, S, 3]: the start. distortion: [F, 15], coordinates: [F, S, 2], see `distort`.
         sky_prior: as in `fit_moffat`.
         wanted: [F] bool, frames to fit; the others keep the start, and their loss is not evaluated.
         stages: first [F] and last of DELTAS to go through. tolerance: each ends when the objective decreases by less
             than this fraction over 10 iterations.
-        distorted: fit the distortion; otherwise it stays as it is given and is not applied.
+        distorted: apply the distortion.
     """
     n_frames, n_stars = star.shape[:2]
     n_grid = grid.shape[-1] ** 2
     of_grid, of_star = _scales(weight, analytic, star, subsampling)
-    n_field = distortion.shape[1] if distorted else 0
-    steps = _distortion_steps(weight, analytic, star, coordinates, subsampling) if distorted else None
     sky_weight = jnp.sum(weight, axis=(2, 3))
     # Positions move by hundredths of a pixel: the operators follow to second order, without new exponentials, and
     # the moves are held where that is good to half a percent. Amplitudes are held near those of the Moffat: for faint
@@ -138,19 +118,16 @@ def fit_pixels(
     reach = jnp.stack([jnp.maximum(MAX_GAIN * jnp.abs(star[..., 0]), 1e-6), room, room], axis=-1)
     operators = [star_operator(star[..., axis], data.shape[-1], subsampling, jnp, 2) for axis in (1, 2)]
 
-    def unpack(point: Array) -> tuple[Array, Array, Array]:
+    def unpack(point: Array) -> tuple[Array, Array]:
         h = grid + of_grid[:, None, None] * point[:, :n_grid].reshape(grid.shape)
         moves = of_star * point[:, n_grid : n_grid + 3 * n_stars].reshape(star.shape)
-        stars = star + reach * jnp.tanh(moves / reach)
-        if steps is None:
-            return h, stars, distortion
-        return h, stars, distortion + jnp.einsum("fcd,fd->fc", steps, point[:, n_grid + 3 * n_stars :])
+        return h, star + reach * jnp.tanh(moves / reach)
 
     def misfit(point: Array) -> Array:
         """Residuals, the backgrounds still in them."""
-        h, stars, field = unpack(point)
+        h, stars = unpack(point)
         narrow = analytic + h
-        seen = distort(narrow, field, coordinates) if distorted else narrow
+        seen = distort(narrow, distortion, coordinates) if distorted else narrow
         moves = (stars - star)[..., 1:, None, None]
         across, down = (
             operator + moves[:, :, axis] * (slope + 0.5 * moves[:, :, axis] * bend)
@@ -172,14 +149,12 @@ def fit_pixels(
         return sky, 0.5 * (jnp.sum(of_star * apart**2, axis=1) + of_frame * level**2)
 
     def objective(point: Array, delta: Array) -> tuple[Array, Array]:
-        h, _, field = unpack(point)
+        h, _ = unpack(point)
         residual = misfit(point)
         # At their best values the objective does not depend on the backgrounds: no gradient through them.
         sky, sky_part = jax.lax.stop_gradient(skies(residual))
         residual = residual - sky[..., None, None]
         half_chi2 = 0.5 * jnp.sum(weight * residual**2, axis=(1, 2, 3)) + sky_part
-        if distorted:
-            half_chi2 = half_chi2 + 0.5 / PRIOR_SIGMA**2 * jnp.sum(field**2, axis=1)
         size = jnp.abs(strength * _details(h))
         width = delta[:, None, None, None]
         huber = jnp.where(size < width, size**2 / (2 * width), size - width / 2)
@@ -187,14 +162,14 @@ def fit_pixels(
 
     end = minimise(
         objective,
-        jnp.zeros((n_frames, n_grid + 3 * n_stars + n_field), dtype=data.dtype),
+        jnp.zeros((n_frames, n_grid + 3 * n_stars), dtype=data.dtype),
         jnp.asarray(DELTAS, dtype=data.dtype),
         stages,
         ~wanted,
         max_iter=max_iter,
         tolerance=tolerance,
     )
-    h, stars, field = unpack(end.point)
+    h, stars = unpack(end.point)
     amplitude, x, y = jnp.moveaxis(stars, -1, 0)
     sky, _ = skies(misfit(end.point))
-    return PixelFit(h, amplitude, x, y, sky, field, end.history, end.loss, end.converged, end.n_iter)
+    return PixelFit(h, amplitude, x, y, sky, end.history, end.loss, end.converged, end.n_iter)

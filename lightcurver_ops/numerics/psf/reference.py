@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightcurver_ops.numerics.psf.result import PsfFits
 
 
-def solve_with_starred(batch: "Batch", n_iter_analytic: int, n_iter_pixels: int) -> None:
+def solve_with_starred(batch: "Batch", n_iter_analytic: int, n_iter_pixels: int, *, distorted: bool) -> None:
     """Fit each frame of the batch by `build_psf`, and write its parameters into the batch."""
     histories = []
     for frame in range(len(batch.used)):
@@ -34,8 +34,8 @@ def solve_with_starred(batch: "Batch", n_iter_analytic: int, n_iter_pixels: int)
             n_iter_analytic=n_iter_analytic,
             n_iter_adabelief=n_iter_pixels,
             guess_fwhm_pixels=float(batch.fwhm[frame]),
-            field_distortion=batch.distorted,
-            stamp_coordinates=batch.coordinates[frame, stars] if batch.distorted else None,
+            field_distortion=distorted,
+            stamp_coordinates=batch.coordinates[frame, stars] if distorted else None,
         )
         scale = np.percentile(batch.data[frame, stars], 99.0)  # build_psf normalises by this
         kwargs = {group: {key: np.asarray(value, dtype=float) for key, value in values.items()}

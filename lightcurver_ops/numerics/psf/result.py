@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightcurver_ops.numerics.psf.variation import Variation
+
 
 @dataclass(frozen=True)
 class PsfFits:
@@ -16,7 +18,7 @@ class PsfFits:
     Attributes:
         narrow_psf: [F, N, N], deconvolved to a Gaussian of FWHM 2 small pixels; in the normalisation of `full_psf`.
         full_psf: [F, N, N], `G narrow G^T` with the centred Gaussian G. Normalised to unit TOTAL flux: its sum is
-            `enclosed_fraction`, the rest is the Moffat's wing beyond the stamp, in closed form.
+            `enclosed_fraction`, the rest are the wings beyond the stamp: the measured ones, else the Moffat's.
         enclosed_fraction: [F].
         amplitude: [F, S], total flux in the unit of the data; 0 where the star was not used.
         background: [F, S], local sky per pixel, unit of the data: what remained of the sky, or lies under the star; 0
@@ -40,7 +42,9 @@ class PsfFits:
         converged: [F] bool.
         n_iter: [F], iterations of the pixel grid.
         status: F strings: "ok", or why the frame has no PSF, or "not converged".
-        distortion: [F, 15], see `distortion.distort`; zeros unless asked for.
+        distortion: [F, 15], see `distortion.distort`; zeros where the PSF does not vary over the field.
+        variation: F, how the PSF varies, and how sure that is.
+        wing: [F, N_WING], the wings beyond the stamp, see `wings.extended_with_wings`; zeros where not measured.
         grid: [F, N, N], h, in the stamps' normalisation; with `normalisation` [F] and `moffat` it restates the fit in
             STARRED's parameters.
         normalisation: [F], what the stamps were divided by.
@@ -70,5 +74,7 @@ class PsfFits:
     n_iter: np.ndarray
     status: list[str]
     distortion: np.ndarray
+    variation: list[Variation]
+    wing: np.ndarray
     grid: np.ndarray
     normalisation: np.ndarray
