@@ -307,11 +307,18 @@ class Psf(Section):
     min_signal_to_noise: Positive | None = 50.0
     """A frame whose PSF stars have less than this together (clouds) gets no PSF: it would be that of noise; null: no
     limit."""
-    max_elongation: Annotated[float, Field(ge=1)] | None = 1.3
-    """A frame whose PSF is longer than wide by more than this factor (trailed) takes no part; null: no limit."""
+    max_elongation: Annotated[float, Field(ge=1)] | None = None
+    """A frame whose PSF is longer than wide by more than this factor takes no part; null: no limit. The model follows
+    an elongated PSF, so that such a frame is as good as its noise."""
+    max_trail: Positive | None = 0.4
+    """A frame whose PSF is longer than wide (root of the difference of the squared FWHM) by more than this part of a
+    star's stamp takes no part: the stamp does not hold it; null: no limit. A trail of length l counts as 0.7 l."""
     max_doubleness: Annotated[float, Field(ge=0)] | None = 0.15
     """A frame whose PSF has a second peak that rises by more than this above the saddle, in units of the first (two
     exposures in one), takes no part; null: no limit."""
+    max_misfit: Positive | None = 0.05
+    """A frame takes no part where the PSF leaves unexplained, beyond the noise, more than this part of the light of
+    most of its bright stars, and twice what it leaves in the other frames; null: no limit."""
 
 
 class Exclusion(Section):

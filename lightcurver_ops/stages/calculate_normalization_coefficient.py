@@ -98,7 +98,9 @@ class CalculateNormalizationCoefficient(Stage):
         "stars.stars_to_use_norm",
         "stars.stars_to_exclude_norm",
         "psf.max_elongation",
+        "psf.max_trail",
         "psf.max_doubleness",
+        "psf.max_misfit",
         "star_photometry.psf_fit_exclude_strategy",
         "normalization",
     )

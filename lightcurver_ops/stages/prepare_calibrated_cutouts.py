@@ -36,7 +36,9 @@ class PrepareCalibratedCutouts(Stage):
     config_keys = (
         "roi.name",
         "psf.max_elongation",
+        "psf.max_trail",
         "psf.max_doubleness",
+        "psf.max_misfit",
         "star_photometry.psf_fit_exclude_strategy",
         "roi_model.constraints_on_frame_columns",
         "roi_model.constraints_on_normalization_coefficient",
