@@ -315,6 +315,19 @@ star_normalization = Table(
     comment="each star's part in the normalization",
 )
 
+control_stars = Table(
+    "control_stars",
+    metadata,
+    _lens(primary_key=True),
+    _selection(primary_key=True),
+    Column("filter", String(40), primary_key=True, comment="name of the filter"),
+    Column("star_gaia_id", String(40), primary_key=True, comment="stars.gaia_id"),
+    Column("chosen", Boolean, nullable=False, comment="modelled like the lens"),
+    Column("fault", Text, comment="what speaks against the star; NULL: nothing"),
+    *_provenance(),
+    comment="stars that may serve as control stars, and which of them do",
+)
+
 catalog_star_photometry = Table(
     "catalog_star_photometry",
     metadata,

@@ -201,7 +201,8 @@ class Stars(Section):
     """Never for the normalization."""
     stars_to_use_control: ControlCount | ControlList = 2
     """Control stars, at most 3: stars of the lens's brightness that take no part in PSF and normalization and are
-    modelled like the lens, so that their scatter tells how good its errors are: a number, names, or 0 for none."""
+    modelled like the lens, so that their scatter tells how good its errors are: a number, names, or 0 for none. By a
+    number they are chosen, of a few that are held back, for being constant, single and in most frames."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Stars":
@@ -318,7 +319,7 @@ class Psf(Section):
     exposures in one), takes no part; null: no limit."""
     max_misfit: Positive | None = 0.05
     """A frame takes no part where the PSF leaves unexplained, beyond the noise, more than this part of the light of
-    most of its bright stars, and twice what it leaves in the other frames; null: no limit."""
+    most of its bright stars, and three times what it leaves in the other frames; null: no limit."""
 
 
 class Exclusion(Section):
@@ -341,8 +342,9 @@ class Exclusion(Section):
 class StarPhotometry(Section):
     """Fluxes of the reference stars."""
 
-    psf_fit_exclude_strategy: Exclusion | None = Exclusion(sigma_clip=5.0)
-    """Frames whose PSF fitted badly take no part; null: all take part."""
+    psf_fit_exclude_strategy: Exclusion | None = None
+    """Frames whose PSF fitted with another chi2 than those of the others take no part; null: all take part. chi2 grows
+    with the light of the stars, so that this costs frames of good seeing: psf.max_misfit does not."""
     uniform_background_per_epoch: bool = True
     """Fit a constant background in each stamp: what the sky subtraction of the frame left."""
     starlet_global_background: bool = False

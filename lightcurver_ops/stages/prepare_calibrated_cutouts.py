@@ -50,14 +50,19 @@ class PrepareCalibratedCutouts(Stage):
         modeled = ledger.done_hashes(connection, self.lens.name, PsfModeling.name)
         by_filter = used_frames(usage(connection, self.config))
         selection = stars.current_selection(connection, self.lens.name)
-        controls = controls_of_lens(connection, self.config, selection).stars if selection else []
+
+        def controls(filter_name: str) -> list[sa.Row]:
+            return (
+                controls_of_lens(connection, self.config, selection, filter_name).stars if selection else []
+            )
+
         return {
             filter_name: self.hash_inputs(
                 coefficients[filter_name],
                 zeropoints[filter_name],
                 [(row.image_relpath, modeled[row.image_relpath]) for row in rows],
                 *(["slope of the PSF"] if self.config.psf.field_distortion else []),
-                *([star.gaia_id, star.name] for star in controls),
+                *([star.gaia_id, star.name] for star in controls(filter_name)),
             )
             for filter_name, rows in by_filter.items()
             if filter_name in coefficients and filter_name in zeropoints
@@ -86,7 +91,10 @@ class PrepareCalibratedCutouts(Stage):
             by_filter = used_frames(usage(connection, self.config))
             selection = stars.current_selection(connection, self.lens.name)
             assert selection is not None
-            controls = controls_of_lens(connection, self.config, selection).stars
+            controls = {
+                filter_name: controls_of_lens(connection, self.config, selection, filter_name).stars
+                for filter_name in units
+            }
             psfs = photometry.psfs_of(connection, self.lens.name, selection)
             coefficients = photometry.coefficients_of(connection, self.lens.name, selection)
             zeropoints = photometry.zeropoints_of(connection, self.lens.name, selection)
@@ -99,7 +107,7 @@ class PrepareCalibratedCutouts(Stage):
             calibrated = global_zero_point(zeropoint, coefficient)
             prepared = self._prepared(ROI, rows, psfs, coefficients, calibrated)
             prepared_files.write_prepared(prepared_path(self.config, filter_name), prepared)
-            self._write_controls(filter_name, controls, rows, psfs, coefficients, calibrated)
+            self._write_controls(filter_name, controls[filter_name], rows, psfs, coefficients, calibrated)
             run.note(f"{filter_name}: {len(rows)} frames")
             if calibrated.normalization_reduced_scatter is False:
                 run.note(

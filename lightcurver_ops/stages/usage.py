@@ -159,7 +159,7 @@ def _misfit_reason(connection: sa.Connection, config: LensConfig) -> Callable[[s
     }
     limits = {
         filter_name: max(
-            most, 2 * median(misfits[frame] for frame in misfits if usable[frame] == filter_name)
+            most, 3 * median(misfits[frame] for frame in misfits if usable[frame] == filter_name)
         )
         for filter_name in {usable[frame] for frame in misfits}
     }
