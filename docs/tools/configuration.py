@@ -72,6 +72,7 @@ UNITS: dict[str, str] = {
     "psf.max_trail": "of a star's stamp",
     "psf.max_doubleness": "of the first peak",
     "psf.max_misfit": "of the light",
+    "star_photometry.aperture_fwhm": "FWHM",
     "star_photometry.psf_fit_exclude_strategy.sigma_clip": "sigma",
     "star_photometry.psf_fit_exclude_strategy.interval": "reduced chi2",
     "normalization.fluxes_fit_exclude_strategy.sigma_clip": "sigma",

@@ -280,6 +280,7 @@ star_flux_in_frame = Table(
     Column("x", Double, comment="px, fitted position"),
     Column("y", Double, comment="px, fitted position"),
     Column("n_pixels", Integer, nullable=False, comment="pixels that took part"),
+    Column("aperture_radius", Double, comment="px; NULL: by the PSF"),
     Column("converged", Boolean, nullable=False, comment="the fit ended by its criterion"),
     *_provenance(),
     comment="fluxes of reference stars",

@@ -342,6 +342,10 @@ class Exclusion(Section):
 class StarPhotometry(Section):
     """Fluxes of the reference stars."""
 
+    method: Literal["psf", "aperture"] = "psf"
+    """By the PSF, or in an aperture of a multiple of each frame's FWHM, corrected for what it loses of the PSF."""
+    aperture_fwhm: Positive | None = None
+    """Radius of the aperture in FWHM; null: that with which the reference stars scatter least over all frames."""
     psf_fit_exclude_strategy: Exclusion | None = None
     """Frames whose PSF fitted with another chi2 than those of the others take no part; null: all take part. chi2 grows
     with the light of the stars, so that this costs frames of good seeing: psf.max_misfit does not."""
@@ -387,6 +391,9 @@ class RoiModel(Section):
 
     do_ROI_model: bool = True
     """false: stop at the calibrated cutouts."""
+    method: Literal["joint", "aperture"] = "joint"
+    """The joint model; or the flux of a single isolated star in the aperture of the reference stars, which needs
+    star_photometry.method: aperture."""
     solver: Literal["lcops", "starred"] = "lcops"
     """Ours, or STARRED's own routines (slower; the reference)."""
     constraints_on_frame_columns: dict[ColumnName, Interval] = {}

@@ -53,6 +53,7 @@ class ModelCalibratedCutouts(Stage):
         "roi.ra",
         "roi.dec",
         "roi_model.do_ROI_model",
+        "roi_model.method",
         "roi_model.solver",
         "roi_model.fix_point_source_astrometry",
         "roi_model.starting_background",

@@ -189,7 +189,19 @@ class PrepareCalibratedCutouts(Stage):
             pixel_scale=np.array([row.pixel_scale for row in rows]),
             subsampling_factor=psfs[rows[0].id].subsampling_factor,
             angle_to_north=np.array([row.angle_to_north for row in rows]),
+            aperture_radius=self._radii(rows),
         )
+
+    def _radii(self, rows: list[sa.Row]) -> np.ndarray | None:
+        """The apertures of the reference stars [E], px; None: they were measured by the PSF."""
+        if self.config.star_photometry.method != "aperture":
+            return None
+        with reading(self.lens.engine) as connection:
+            selection = stars.current_selection(connection, self.lens.name)
+            assert selection is not None
+            measured = photometry.fluxes_of(connection, self.lens.name, selection)
+        radius = {row.frame_id: row.aperture_radius for row in measured}
+        return np.array([radius[row.id] for row in rows], dtype=np.float64)
 
     def _psfs(
         self, name: str, rows: list[sa.Row], stack: StampStack, psfs: dict[int, sa.Row]

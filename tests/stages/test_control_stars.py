@@ -452,7 +452,8 @@ def test_a_choice_is_kept(before, faulty, expected):
     assert choose(["a", "b", "c", "d"], before, faulty, 2) == expected
 
 
-NORMALIZED = stage_number("calculate_normalization_coefficient")
+NORMALIZED_NAME = "calculate_normalization_coefficient"
+NORMALIZED = stage_number(NORMALIZED_NAME)
 
 
 def scaled(lens, star, factors):
@@ -487,7 +488,7 @@ def test_a_control_star_that_varies_makes_way_for_good_and_nothing_else_is_made_
     ]
     assert controls_now(lens).ids == {second.gaia_id, spare.gaia_id}
     outdated = {state.stage for state in pipeline_state(lens) if state.outdated()}
-    assert outdated <= {"prepare_calibrated_cutouts", "model_calibrated_cutouts"}
+    assert not {"stamp_extraction", "psf_modeling", "star_photometry", NORMALIZED_NAME} & outdated
     assert "prepare_calibrated_cutouts" in outdated
     run_pipeline(lens)
     assert control_path(lens.config, "r", spare.name).exists()

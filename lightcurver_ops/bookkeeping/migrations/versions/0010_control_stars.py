@@ -1,4 +1,4 @@
-"""Control stars: which of the candidates are chosen in a filter, and what speaks against the others"""
+"""Control stars: which of the candidates are chosen, and what speaks against the others. Radii of apertures"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -42,7 +42,13 @@ def upgrade() -> None:
         ),
         comment="stars that may serve as control stars, and which of them do",
     )
+    op.add_column(
+        "star_flux_in_frame",
+        sa.Column("aperture_radius", sa.Double(), nullable=True, comment="px; NULL: by the PSF"),
+    )
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("star_flux_in_frame") as table:
+        table.drop_column("aperture_radius")
     op.drop_table("control_stars")
