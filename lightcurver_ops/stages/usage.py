@@ -177,13 +177,15 @@ def _misfit_reason(connection: sa.Connection, config: LensConfig) -> Callable[[s
 
 def _misfits(fluxes: list[sa.Row]) -> dict[int, float]:
     """frame id: `numerics.quality.frame_misfit`."""
+    import numpy as np
+
     from lightcurver_ops.numerics.quality import frame_misfit
 
     by_frame: dict[int, list[tuple[float, float, float]]] = {}
     for row in fluxes:
         numbers = (row.chi2, row.n_pixels, row.flux / row.flux_uncertainty)
         by_frame.setdefault(row.frame_id, []).append(numbers)
-    return {frame_id: frame_misfit(*zip(*measured)) for frame_id, measured in by_frame.items()}
+    return {frame_id: frame_misfit(*np.array(measured).T) for frame_id, measured in by_frame.items()}
 
 
 def chi2_interval(chi2: list[float], rule: Exclusion | None) -> tuple[float, float]:

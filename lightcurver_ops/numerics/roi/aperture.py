@@ -40,8 +40,10 @@ def fit_in_aperture(
     side = min(size, full_psf.shape[-1] // subsampling)
     inner = _middle(size, side)
     psf = full_psf[:, *_middle(full_psf.shape[-1], side * subsampling)]
-    stamps = tuple(array[:, None, *inner] for array in (data, noise, good))
-    fit = fit_star_fluxes(*stamps, psf, subsampling=subsampling, uniform_background=uniform_background)
+    stamps = [array[:, None, *inner] for array in (data, noise, good)]
+    fit = fit_star_fluxes(
+        stamps[0], stamps[1], stamps[2], psf, subsampling=subsampling, uniform_background=uniform_background
+    )
     sky = np.nan_to_num(fit.background[:, 0])
     images = star_images(psf, fit.x, fit.y, subsampling)
     found = aperture_fluxes(
