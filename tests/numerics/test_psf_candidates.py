@@ -124,5 +124,6 @@ def test_the_width_is_that_of_the_stars_whatever_the_seeing_was_taken_for(seeing
     width = width_of_stars(stamps.data, good, whole, snr, wrong)
     # The Gaussian that matches a Moffat is wider than its FWHM.
     assert np.all((width > 0.98 * seeing) & (width < 1.35 * seeing))
+    np.testing.assert_array_equal(width_of_stars(stamps.data, good, whole, snr, 1.1 * width), 1.1 * width)
     none = np.zeros_like(whole)
     np.testing.assert_array_equal(width_of_stars(stamps.data, good, none, snr, wrong), wrong)

@@ -470,7 +470,7 @@ def normalized_again(lens):
     return result.report.notes
 
 
-def test_a_control_star_that_varies_makes_way_for_good_and_nothing_else_is_made_again(controlled_copy, lcops):
+def test_a_control_star_that_varies_makes_way_for_good_and_nothing_else_is_made_again(controlled_copy):
     lens = controlled_copy.lens()
     first, second = controls_now(lens).stars
     with reading(lens.engine) as connection:
@@ -487,10 +487,9 @@ def test_a_control_star_that_varies_makes_way_for_good_and_nothing_else_is_made_
         note for note in notes if f"{first.name} is no control star any more: varies: scatters by" in note
     ]
     assert controls_now(lens).ids == {second.gaia_id, spare.gaia_id}
-    outdated = {state.stage for state in pipeline_state(lens) if state.outdated()}
-    assert not {"stamp_extraction", "psf_modeling", "star_photometry", NORMALIZED_NAME} & outdated
-    assert "prepare_calibrated_cutouts" in outdated
-    run_pipeline(lens)
+    made = [result.name for result in run_pipeline(lens) if result.report is not None and result.report.done]
+    assert not {"stamp_extraction", "psf_modeling", "star_photometry", NORMALIZED_NAME} & set(made)
+    assert {"prepare_calibrated_cutouts", "model_calibrated_cutouts"} <= set(made)
     assert control_path(lens.config, "r", spare.name).exists()
     assert not control_path(lens.config, "r", first.name).exists()
     assert not {state.stage for state in pipeline_state(lens) if state.outdated()}

@@ -7,6 +7,7 @@ from lightcurver_ops.numerics.psf.shape import adaptive_moments
 FWHM_OF_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 CENTRINGS = 3
 STARS_OF_WIDTH = 8
+WRONG_SEEING = 1.5
 
 SMALLEST_CORE = 1.5
 """Pixels: radius of the core of an undersampled star."""
@@ -57,7 +58,8 @@ def width_of_stars(
 
     Args:
         data, good: [F, S, n, n]. whole, snr: [F, S], see `stamp_quality`.
-        seeing: [F], pixels, returned where a frame has fewer than three bright stars.
+        seeing: [F], pixels, returned where a frame has fewer than three bright stars, or they agree with it within a
+            factor of 1.5; NaN: unknown.
     """
     width = np.array(seeing, dtype=np.float64)
     for frame in range(len(data)):
@@ -66,7 +68,9 @@ def width_of_stars(
             continue
         best = bright[np.argsort(-snr[frame, bright], kind="stable")][:STARS_OF_WIDTH]
         covariance = adaptive_moments(np.where(good[frame, best], data[frame, best], 0.0))[1]
-        width[frame] = FWHM_OF_SIGMA * np.median(np.linalg.det(covariance) ** 0.25)
+        measured = FWHM_OF_SIGMA * np.median(np.linalg.det(covariance) ** 0.25)
+        if not WRONG_SEEING**-1 < measured / width[frame] < WRONG_SEEING:
+            width[frame] = measured
     return width
 
 
