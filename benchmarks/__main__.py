@@ -1,9 +1,10 @@
 """Run benchmarks: `python -m benchmarks [PART ...] [--quick]`; results as JSON and Markdown.
 
 psf, photometry and roi compare with STARRED in the same run and show how ours grows; pipeline has the seconds of every
-stage, accuracy the light curves of simulated seasons against the truth, scale an observatory of many lenses. What jax
-finds is used: with a GPU the same commands measure that, STARRED's included, as frames per second, too;
-`JAX_PLATFORMS=cpu` before them, or for ours alone `--device numpy`, measures the CPU of the same machine.
+stage, accuracy the light curves of simulated seasons against the truth, aperture the light curve of a transit against
+plain apertures, scale an observatory of many lenses. What jax finds is used: with a GPU the same commands measure that,
+STARRED's included, as frames per second, too; `JAX_PLATFORMS=cpu` before them, or for ours alone `--device numpy`,
+measures the CPU of the same machine.
 """
 
 import argparse
@@ -13,14 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import accuracy, photometry, pipeline, psf, roi, scale
+from benchmarks import accuracy, aperture, photometry, pipeline, psf, roi, scale
 from benchmarks.measure import environment
 from benchmarks.report import Report
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.numerics.device import CHOICE
 
 PARTS = {"psf": psf, "photometry": photometry, "roi": roi, "pipeline": pipeline, "accuracy": accuracy,
-         "scale": scale}  # fmt: skip
+         "aperture": aperture, "scale": scale}  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -50,6 +51,11 @@ def main(words: list[str]) -> None:
     )
     parser.add_argument(
         "--keep", type=Path, help="accuracy: directory where the seasons stay, and are found again"
+    )
+    parser.add_argument(
+        "--transit",
+        type=Path,
+        help="aperture: directory with raw/ and catalogue.ecsv of HAT-P-32; else LCOPS_HATP32",
     )
     parser.add_argument("--lenses", type=int, nargs="+", help="scale: numbers of lenses")
     parser.add_argument(

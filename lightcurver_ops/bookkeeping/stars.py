@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping.ledger import now, provenance, upsert
 from lightcurver_ops.bookkeeping.tables import (
+    control_stars,
     frames,
     star_exclusions,
     star_selections,
@@ -107,6 +108,35 @@ def ids_in_frames(connection: sa.Connection, lens: str, selection: str) -> dict[
     for row in connection.execute(query):
         result.setdefault(row.frame_id, set()).add(row.star_gaia_id)
     return result
+
+
+def shares_of_frames(connection: sa.Connection, selection: str, frame_ids: list[int]) -> dict[str, float]:
+    """gaia id: the part of some frames that a star of a selection lies in; frames without any star do not count."""
+    table = stars_in_frames
+    here = table.c.frame_id.in_(frame_ids) & (table.c.combined_footprint_hash == selection)
+    number = connection.execute(
+        sa.select(sa.func.count(table.c.frame_id.distinct())).where(here)
+    ).scalar_one()
+    query = sa.select(table.c.star_gaia_id, sa.func.count()).where(here).group_by(table.c.star_gaia_id)
+    return {star: count / number for star, count in connection.execute(query)}
+
+
+def control_choice_of(connection: sa.Connection, lens: str, selection: str) -> list[sa.Row]:
+    """The control stars that were chosen last, filter by filter, and what speaks against the other candidates."""
+    query = sa.select(control_stars).where(
+        control_stars.c.lens == lens, control_stars.c.combined_footprint_hash == selection
+    )
+    return list(connection.execute(query.order_by(control_stars.c.filter, control_stars.c.star_gaia_id)))
+
+
+def save_control_choice(
+    connection: sa.Connection, lens: str, selection: str, filter_name: str, rows: list[dict[str, Any]]
+) -> None:
+    """Replace the choice of a filter."""
+    key = {"lens": lens, "combined_footprint_hash": selection, "filter": filter_name}
+    same = (control_stars.c[name] == value for name, value in key.items())
+    connection.execute(sa.delete(control_stars).where(*same))
+    upsert(connection, control_stars, [{**key, **row} for row in rows])
 
 
 def exclusions_of(connection: sa.Connection, lens: str) -> list[sa.Row]:

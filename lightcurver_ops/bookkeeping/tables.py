@@ -280,6 +280,7 @@ star_flux_in_frame = Table(
     Column("x", Double, comment="px, fitted position"),
     Column("y", Double, comment="px, fitted position"),
     Column("n_pixels", Integer, nullable=False, comment="pixels that took part"),
+    Column("aperture_radius", Double, comment="px; NULL: by the PSF"),
     Column("converged", Boolean, nullable=False, comment="the fit ended by its criterion"),
     *_provenance(),
     comment="fluxes of reference stars",
@@ -313,6 +314,19 @@ star_normalization = Table(
     Column("variable", Boolean, comment="the star varies more than the others"),
     *_provenance(),
     comment="each star's part in the normalization",
+)
+
+control_stars = Table(
+    "control_stars",
+    metadata,
+    _lens(primary_key=True),
+    _selection(primary_key=True),
+    Column("filter", String(40), primary_key=True, comment="name of the filter"),
+    Column("star_gaia_id", String(40), primary_key=True, comment="stars.gaia_id"),
+    Column("chosen", Boolean, nullable=False, comment="modelled like the lens"),
+    Column("fault", Text, comment="what speaks against the star; NULL: nothing"),
+    *_provenance(),
+    comment="stars that may serve as control stars, and which of them do",
 )
 
 catalog_star_photometry = Table(

@@ -13,7 +13,7 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations import decisions
 from lightcurver_ops.operations.reprocessing import stars_called
-from lightcurver_ops.stages.control_stars import controls_of_lens
+from lightcurver_ops.stages.control_stars import candidates_of_lens, controls_of_lens
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.reference_stars import PURPOSES, Purpose, number_wanted, ranked_stars
 
@@ -31,8 +31,9 @@ Names = Annotated[
 def list_stars(config: Config) -> None:
     """List the reference stars by distance.
 
-    With the flux of their neighbours, their ranks for the PSF and the normalization (1 is best; control stars have
-    none), their scatter and weight in the normalization, whether they vary, and who took them out.
+    With the flux of their neighbours, their ranks for the PSF and the normalization (1 is best; control stars and
+    their spares have none), their scatter and weight in the normalization, whether they vary, what speaks against
+    them as control stars, and who took them out.
     """
     with opened(config) as lens:
         ensure_initialized(lens)
@@ -42,10 +43,9 @@ def list_stars(config: Config) -> None:
             norms = photometry.star_normalizations_of(connection, lens.name, selection) if selection else []
             out = {row.star_gaia_id: row for row in star_rows.exclusions_of(connection, lens.name)}
             controls = _controls(connection, lens.config, selection)
+            faults = star_rows.control_choice_of(connection, lens.name, selection) if selection else []
         ranks = {
-            purpose: _ranks(lens.config, purpose, known, {*out, *controls})
-            | dict.fromkeys(controls, "control")
-            for purpose in PURPOSES
+            purpose: _ranks(lens.config, purpose, known, {*out, *controls}) | controls for purpose in PURPOSES
         }
     behaviour: dict[str, list[str]] = {}
     for row in norms:
@@ -54,6 +54,9 @@ def list_stars(config: Config) -> None:
         behaviour.setdefault(row.star_gaia_id, []).append(
             f"{row.filter}: {scatter} % (weight {weight}{', variable' if row.variable else ''})"
         )
+    for row in faults:
+        if row.fault:
+            behaviour.setdefault(row.star_gaia_id, []).append(f"{row.filter}: {row.fault}")
     rows = [
         [
             star.name,
@@ -99,12 +102,17 @@ def _ranks(config: LensConfig, purpose: Purpose, known: list[Row], excluded: set
     return {star.gaia_id: "named" if named else str(rank) for rank, star in enumerate(ranked, 1)}
 
 
-def _controls(connection: Connection, config: LensConfig, selection: str | None) -> set[str]:
-    """gaia ids of the control stars."""
+def _controls(connection: Connection, config: LensConfig, selection: str | None) -> dict[str, str]:
+    """gaia id: ``control``, of those that are held back and not chosen ``spare``."""
+    if selection is None:
+        return {}
     try:
-        return controls_of_lens(connection, config, selection).ids if selection else set()
+        held_back = candidates_of_lens(connection, config, selection).ids
+        return dict.fromkeys(held_back, "spare") | dict.fromkeys(
+            controls_of_lens(connection, config, selection).ids, "control"
+        )
     except ConfigurationError:
-        return set()  # as in _ranks
+        return {}  # as in _ranks
 
 
 def _use(config: LensConfig, purpose: Purpose) -> str:

@@ -49,6 +49,19 @@ class LensConfig(Section):
                 "roi.point_sources is empty and roi_model.further_optimize_background is false: there is nothing to "
                 "model; name the images under roi.point_sources, or set roi_model.do_ROI_model: false"
             )
+        in_aperture = self.roi_model.method == "aperture"
+        if self.roi_model.do_ROI_model and in_aperture != (self.star_photometry.method == "aperture"):
+            raise ValueError(
+                f"roi_model.method is {self.roi_model.method} and star_photometry.method is "
+                f"{self.star_photometry.method}: the lens and its reference stars must be measured alike; write "
+                "aperture for both, or for none"
+            )
+        if in_aperture and len(self.roi.point_sources) != 1:
+            raise ValueError(
+                f"roi_model.method is aperture and roi.point_sources names {len(self.roi.point_sources)} images: an "
+                "aperture holds the light of one isolated star; write roi_model: {method: joint} and star_photometry: "
+                "{method: psf}"
+            )
         return self
 
     @functools.cached_property

@@ -201,7 +201,8 @@ class Stars(Section):
     """Never for the normalization."""
     stars_to_use_control: ControlCount | ControlList = 2
     """Control stars, at most 3: stars of the lens's brightness that take no part in PSF and normalization and are
-    modelled like the lens, so that their scatter tells how good its errors are: a number, names, or 0 for none."""
+    modelled like the lens, so that their scatter tells how good its errors are: a number, names, or 0 for none. By a
+    number they are chosen, of a few that are held back, for being constant, single and in most frames."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Stars":
@@ -310,11 +311,18 @@ class Psf(Section):
     min_signal_to_noise: Positive | None = 50.0
     """A frame whose PSF stars have less than this together (clouds) gets no PSF: it would be that of noise; null: no
     limit."""
-    max_elongation: Annotated[float, Field(ge=1)] | None = 1.3
-    """A frame whose PSF is longer than wide by more than this factor (trailed) takes no part; null: no limit."""
+    max_elongation: Annotated[float, Field(ge=1)] | None = None
+    """A frame whose PSF is longer than wide by more than this factor takes no part; null: no limit. The model follows
+    an elongated PSF, so that such a frame is as good as its noise."""
+    max_trail: Positive | None = 0.4
+    """A frame whose PSF is longer than wide (root of the difference of the squared FWHM) by more than this part of a
+    star's stamp takes no part: the stamp does not hold it; null: no limit. A trail of length l counts as 0.7 l."""
     max_doubleness: Annotated[float, Field(ge=0)] | None = 0.15
     """A frame whose PSF has a second peak that rises by more than this above the saddle, in units of the first (two
     exposures in one), takes no part; null: no limit."""
+    max_misfit: Positive | None = 0.05
+    """A frame takes no part where the PSF leaves unexplained, beyond the noise, more than this part of the light of
+    most of its bright stars, and three times what it leaves in the other frames; null: no limit."""
 
 
 class Exclusion(Section):
@@ -337,8 +345,13 @@ class Exclusion(Section):
 class StarPhotometry(Section):
     """Fluxes of the reference stars."""
 
-    psf_fit_exclude_strategy: Exclusion | None = Exclusion(sigma_clip=5.0)
-    """Frames whose PSF fitted badly take no part; null: all take part."""
+    method: Literal["psf", "aperture"] = "psf"
+    """By the PSF, or in an aperture of a multiple of each frame's FWHM, corrected for what it loses of the PSF."""
+    aperture_fwhm: Positive | None = None
+    """Radius of the aperture in FWHM; null: that with which the reference stars scatter least over all frames."""
+    psf_fit_exclude_strategy: Exclusion | None = None
+    """Frames whose PSF fitted with another chi2 than those of the others take no part; null: all take part. chi2 grows
+    with the light of the stars, so that this costs frames of good seeing: psf.max_misfit does not."""
     uniform_background_per_epoch: bool = True
     """Fit a constant background in each stamp: what the sky subtraction of the frame left."""
     starlet_global_background: bool = False
@@ -381,6 +394,9 @@ class RoiModel(Section):
 
     do_ROI_model: bool = True
     """false: stop at the calibrated cutouts."""
+    method: Literal["joint", "aperture"] = "joint"
+    """The joint model; or the flux of a single isolated star in the aperture of the reference stars, which needs
+    star_photometry.method: aperture."""
     solver: Literal["lcops", "starred"] = "lcops"
     """Ours, or STARRED's own routines (slower; the reference)."""
     constraints_on_frame_columns: dict[ColumnName, Interval] = {}

@@ -8,6 +8,35 @@ from astropy.stats import sigma_clip
 
 from lightcurver_ops.errors import ConfigurationError
 
+BEYOND_NOISE = 5.0
+"""Standard deviations of chi2 above its expectation up to which a star's residuals count as noise."""
+
+
+def frame_misfit(chi2: np.ndarray, n_pixels: np.ndarray, snr: np.ndarray) -> float:
+    """What the PSF does not explain of the stars of a frame, relative to their light and beyond their noise.
+
+    Of each star the root of `sum (d - m)^2/sigma^2`, less its expectation and 5 standard deviations, over
+    `sum m^2/sigma^2`: the relative error of a model that is wrong in proportion to its light, as it is where the PSF
+    changes over the field. Of a frame the median of the brighter half of its stars, which tell it best: neither a
+    galaxy nor a saturated star decides, and under clouds, where noise hides it, it is 0.
+
+    Args:
+        chi2: [S], reduced, of the fit of the PSF to each star.
+        n_pixels: [S], that took part.
+        snr: [S], flux over its error.
+
+    Returns:
+        0 where no star is measured.
+    """
+    chi2, n_pixels, snr = (np.asarray(values, dtype=np.float64) for values in (chi2, n_pixels, snr))
+    measured = np.isfinite(chi2) & (snr > 0) & (n_pixels > 0)
+    if not measured.any():
+        return 0.0
+    chi2, n_pixels, snr = chi2[measured], n_pixels[measured], snr[measured]
+    bright = snr >= np.median(snr)
+    excess = n_pixels * (chi2 - 1) - BEYOND_NOISE * np.sqrt(2 * n_pixels)
+    return float(np.sqrt(max(np.median((excess / snr**2)[bright]), 0.0)))
+
 
 def chi2_bounds(chi2: np.ndarray, rule: Mapping[str, Any] | None) -> tuple[float, float]:
     """The interval (lo, hi) of acceptable chi2.

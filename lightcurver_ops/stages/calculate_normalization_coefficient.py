@@ -13,6 +13,8 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import normalization_coefficients, star_normalization
 from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import Run, Stage
+from lightcurver_ops.stages.control_choice import ControlChoice, choose_controls
+from lightcurver_ops.stages.control_stars import candidates_of_lens
 from lightcurver_ops.stages.reference_stars import ranking_of_lens, stars_per_frame
 from lightcurver_ops.stages.star_photometry import StarPhotometry
 from lightcurver_ops.stages.usage import chi2_interval, usage_up_to_photometry, used_frames
@@ -89,7 +91,7 @@ def flux_inputs(connection: sa.Connection, lens: Any, stage: Stage) -> dict[str,
 
 
 class CalculateNormalizationCoefficient(Stage):
-    """One coefficient per frame."""
+    """One coefficient per frame; then the choice of control stars, by their normalized fluxes."""
 
     name = "calculate_normalization_coefficient"
     title = "Normalization coefficients"
@@ -98,14 +100,22 @@ class CalculateNormalizationCoefficient(Stage):
         "stars.stars_to_use_norm",
         "stars.stars_to_exclude_norm",
         "psf.max_elongation",
+        "psf.max_trail",
         "psf.max_doubleness",
+        "psf.max_misfit",
         "star_photometry.psf_fit_exclude_strategy",
         "normalization",
     )
-    version = 2
+    version = 3
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
-        return flux_inputs(connection, self.lens, self)
+        inputs = flux_inputs(connection, self.lens, self)
+        selection = stars.current_selection(connection, self.lens.name)
+        candidates = candidates_of_lens(connection, self.config, selection).stars if selection else []
+        if not candidates:
+            return inputs
+        names = [star.gaia_id for star in candidates], self.config.stars.stars_to_use_control
+        return {filter_name: self.hash_inputs(known, *names) for filter_name, known in inputs.items()}
 
     def make(self, units: dict[str, str], run: Run) -> None:
         from lightcurver_ops.numerics.normalization import anchored, variable_stars
@@ -135,9 +145,15 @@ class CalculateNormalizationCoefficient(Stage):
                 run.note(
                     f"{filter_name}: star {names[s]} {_variation(table, result, s)}: consider `lcops stars exclude`"
                 )
+            with reading(self.lens.engine) as connection:
+                controls = choose_controls(
+                    connection, self.config, selection, filter_name, table.frames, result
+                )
+            for note in controls.notes:
+                run.note(note)
             if self.config.compute.diagnostics:
                 self._plot(filter_name, table, result, variable, names, selection)
-            self._save(filter_name, table, result, variable, selection, inputs_hash, run)
+            self._save(filter_name, table, result, variable, controls, selection, inputs_hash, run)
 
     def _plot(
         self,
@@ -170,6 +186,7 @@ class CalculateNormalizationCoefficient(Stage):
         table: FluxTable,
         result: Any,
         variable: NDArray[np.bool_],
+        controls: ControlChoice,
         selection: str,
         inputs_hash: str,
         run: Run,
@@ -216,6 +233,8 @@ class CalculateNormalizationCoefficient(Stage):
                 )
             )
             ledger.upsert(connection, star_normalization, star_rows)
+            rows_of_controls = controls.rows(made)
+            stars.save_control_choice(connection, self.lens.name, selection, filter_name, rows_of_controls)
 
         run.done(filter_name, inputs_hash, write)
 

@@ -53,6 +53,7 @@ class ModelCalibratedCutouts(Stage):
         "roi.ra",
         "roi.dec",
         "roi_model.do_ROI_model",
+        "roi_model.method",
         "roi_model.solver",
         "roi_model.fix_point_source_astrometry",
         "roi_model.starting_background",
@@ -90,10 +91,13 @@ class ModelCalibratedCutouts(Stage):
         with reading(self.lens.engine) as connection:
             selection = stars.current_selection(connection, self.lens.name)
             assert selection is not None
-            chosen = controls_of_lens(connection, self.config, selection)
+            controls_of = {
+                filter_name: controls_of_lens(connection, self.config, selection, filter_name)
+                for filter_name in units
+            }
             before = ledger.products_of(connection, self.lens.name, self.name)
         for filter_name, inputs_hash in units.items():
-            path = prepared_path(self.config, filter_name)
+            path, chosen = prepared_path(self.config, filter_name), controls_of[filter_name]
             prepared = prepared_files.read_prepared(path)
             scene = scene_of(self.config, prepared)
             if filter_name not in before:  # the first time, or to be made again: not from what is known

@@ -41,7 +41,9 @@ class PrepareCalibratedCutouts(Stage):
     config_keys = (
         "roi.name",
         "psf.max_elongation",
+        "psf.max_trail",
         "psf.max_doubleness",
+        "psf.max_misfit",
         "star_photometry.psf_fit_exclude_strategy",
         "roi_model.constraints_on_frame_columns",
         "roi_model.constraints_on_normalization_coefficient",
@@ -53,13 +55,18 @@ class PrepareCalibratedCutouts(Stage):
         modeled = ledger.done_hashes(connection, self.lens.name, PsfModeling.name)
         by_filter = used_frames(usage(connection, self.config))
         selection = stars.current_selection(connection, self.lens.name)
-        controls = controls_of_lens(connection, self.config, selection).stars if selection else []
+
+        def controls(filter_name: str) -> list[sa.Row]:
+            return (
+                controls_of_lens(connection, self.config, selection, filter_name).stars if selection else []
+            )
+
         return {
             filter_name: self.hash_inputs(
                 coefficients[filter_name],
                 zeropoints[filter_name],
                 [(row.image_relpath, modeled[row.image_relpath]) for row in rows],
-                *([star.gaia_id, star.name] for star in controls),
+                *([star.gaia_id, star.name] for star in controls(filter_name)),
             )
             for filter_name, rows in by_filter.items()
             if filter_name in coefficients and filter_name in zeropoints
@@ -88,7 +95,10 @@ class PrepareCalibratedCutouts(Stage):
             by_filter = used_frames(usage(connection, self.config))
             selection = stars.current_selection(connection, self.lens.name)
             assert selection is not None
-            controls = controls_of_lens(connection, self.config, selection).stars
+            controls = {
+                filter_name: controls_of_lens(connection, self.config, selection, filter_name).stars
+                for filter_name in units
+            }
             psfs = photometry.psfs_of(connection, self.lens.name, selection)
             coefficients = photometry.coefficients_of(connection, self.lens.name, selection)
             zeropoints = photometry.zeropoints_of(connection, self.lens.name, selection)
@@ -101,7 +111,7 @@ class PrepareCalibratedCutouts(Stage):
             calibrated = global_zero_point(zeropoint, coefficient)
             prepared = self._prepared(ROI, rows, psfs, coefficients, calibrated)
             prepared_files.write_prepared(prepared_path(self.config, filter_name), prepared)
-            self._write_controls(filter_name, controls, rows, psfs, coefficients, calibrated)
+            self._write_controls(filter_name, controls[filter_name], rows, psfs, coefficients, calibrated)
             run.note(f"{filter_name}: {len(rows)} frames")
             if calibrated.normalization_reduced_scatter is False:
                 run.note(
@@ -183,7 +193,19 @@ class PrepareCalibratedCutouts(Stage):
             pixel_scale=np.array([row.pixel_scale for row in rows]),
             subsampling_factor=psfs[rows[0].id].subsampling_factor,
             angle_to_north=np.array([row.angle_to_north for row in rows]),
+            aperture_radius=self._radii(rows),
         )
+
+    def _radii(self, rows: list[sa.Row]) -> np.ndarray | None:
+        """The apertures of the reference stars [E], px; None: they were measured by the PSF."""
+        if self.config.star_photometry.method != "aperture":
+            return None
+        with reading(self.lens.engine) as connection:
+            selection = stars.current_selection(connection, self.lens.name)
+            assert selection is not None
+            measured = photometry.fluxes_of(connection, self.lens.name, selection)
+        radius = {row.frame_id: row.aperture_radius for row in measured}
+        return np.array([radius[row.id] for row in rows], dtype=np.float64)
 
     def _psfs(
         self, name: str, rows: list[sa.Row], stack: StampStack, psfs: dict[int, sa.Row]

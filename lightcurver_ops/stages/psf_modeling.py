@@ -103,7 +103,7 @@ class PsfModeling(Stage):
         if not ready:
             return
         enable_compilation_cache(compilation_cache())
-        stack, chosen, snr = self._best_stamps(ready, candidates, size, n_slots)
+        stack, chosen, snr, fwhm = self._best_stamps(ready, candidates, size, n_slots)
         fits = fit_psfs(
             stack.data,
             stack.noise,
@@ -116,18 +116,19 @@ class PsfModeling(Stage):
             if settings.field_distortion
             else None,
             wings=[
-                self._wings(row, positions) for row, positions in zip(ready, stack.centre + stack.expected)
+                self._wings(row, positions, width)
+                for row, positions, width in zip(ready, stack.centre + stack.expected, fwhm)
             ]
             if settings.measure_wings
             else None,
             n_iter_analytic=settings.n_iter_analytic,
             n_iter_pixels=settings.n_iter_pixels,
-            fwhm_guess=np.array([row.seeing_pixels for row in ready]),
+            fwhm_guess=fwhm,
         )
         for f, row in enumerate(ready):
             self._save(f, row, fits, snr[f], stack, chosen[row.id], selection, units[row.image_relpath], run)
 
-    def _wings(self, row: sa.Row, positions: np.ndarray) -> Any:
+    def _wings(self, row: sa.Row, positions: np.ndarray, fwhm: float) -> Any:
         """The wings of a frame's PSF around the stars at positions [S, 2], NaN for an absent one."""
         from lightcurver_ops.numerics.noise import noise_map
         from lightcurver_ops.numerics.psf.wings import measure_wings
@@ -139,26 +140,34 @@ class PsfModeling(Stage):
         sources = frame_files.read_sources(self.lens.workdir / row.sources_relpath)
         good = ~(frame.saturated | frame.bad)
         found = np.column_stack([sources.x, sources.y, sources.flux])
-        return measure_wings(frame.image, noise, good, positions, found, row.seeing_pixels)
+        return measure_wings(frame.image, noise, good, positions, found, fwhm)
 
     def _best_stamps(
         self, rows: list[sa.Row], candidates: dict[int, list[sa.Row]], size: int, n_slots: int
-    ) -> tuple[StampStack, dict[int, list[sa.Row]], np.ndarray]:
-        """The stamps that the PSFs are fitted to, by frame id the stars that they show, and their S/N together [F]."""
-        from lightcurver_ops.numerics.psf.candidates import best_candidates, stamp_quality
+    ) -> tuple[StampStack, dict[int, list[sa.Row]], np.ndarray, np.ndarray]:
+        """The stamps that the PSFs are fitted to, by frame id the stars in them, their S/N together and FWHM [F]."""
+        from lightcurver_ops.numerics.psf.candidates import (
+            best_candidates,
+            like_the_others,
+            stamp_quality,
+            width_of_stars,
+        )
 
         named = [[star.gaia_id for star in candidates[row.id]] for row in rows]
         units = [row.image_relpath for row in rows]
         stack = read_stamps(self.lens.workdir, units, named, size, n_slots + self._spare())
         fwhm = np.array([row.seeing_pixels for row in rows], dtype=np.float64)
         whole, snr = stamp_quality(stack.data, stack.noise, stack.good, stack.expected, fwhm)
+        fwhm = width_of_stars(stack.data, stack.good, whole, snr, fwhm)
+        whole, snr = stamp_quality(stack.data, stack.noise, stack.good, stack.expected, fwhm)
         positive = np.maximum(snr, 0.0)  # a star below its sky is no signal
         if number_wanted(self.config, "psf") is None:
-            return stack, candidates, np.linalg.norm(positive, axis=1)
+            return stack, candidates, np.linalg.norm(positive, axis=1), fwhm
+        whole &= like_the_others(stack.data, stack.good, stack.expected, fwhm, whole, snr)
         kept = [best_candidates(whole[f, : len(n)], snr[f, : len(n)], n_slots) for f, n in enumerate(named)]
         chosen = {row.id: [candidates[row.id][s] for s in kept[f]] for f, row in enumerate(rows)}
         together = np.array([np.linalg.norm(positive[f, of_frame]) for f, of_frame in enumerate(kept)])
-        return stack.picked(kept, n_slots), chosen, together
+        return stack.picked(kept, n_slots), chosen, together, fwhm
 
     def _save(
         self,

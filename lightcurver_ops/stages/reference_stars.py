@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import frames, stars
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.stages.control_stars import controls_of_lens
+from lightcurver_ops.stages.control_stars import candidates_of_lens
 from lightcurver_ops.stages.star_columns import candidates_of
 
 Purpose = Literal["psf", "norm"]
@@ -91,10 +91,10 @@ def stars_per_frame(
 def ranking_of_lens(
     connection: sa.Connection, config: LensConfig, purpose: Purpose, selection: str
 ) -> list[sa.Row]:
-    """`ranked_stars` of a selection in the bookkeeping, without the control stars."""
+    """`ranked_stars` of a selection in the bookkeeping, without the candidates for control stars."""
     available = stars.stars_of(connection, config.name, selection)
     excluded = set(stars.excluded_ids(connection, config.name))
-    controls = controls_of_lens(connection, config, selection).ids
+    controls = candidates_of_lens(connection, config, selection).ids
     return ranked_stars(config, purpose, available, excluded | controls)
 
 

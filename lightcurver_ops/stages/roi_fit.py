@@ -63,6 +63,20 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
     from lightcurver_ops.numerics.roi.result import RoiOptions
 
     settings = config.roi_model
+    if settings.method == "aperture":
+        from lightcurver_ops.numerics.roi.aperture import fit_in_aperture
+
+        return fit_in_aperture(
+            prepared.data,
+            np.where(prepared.good, prepared.noisemap, 1.0),
+            prepared.good,
+            prepared.full_psf,
+            prepared.aperture_radius,
+            subsampling=prepared.subsampling_factor,
+            expected=prepared.roi_offset,
+            rotation=scene.rotation,
+            uniform_background=settings.uniform_background_per_epoch,
+        )
     strengths = settings.regularisation
     keep_compiled_code()
     good = prepared.good

@@ -11,7 +11,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import WHOLE_LENS, Lens, Run, Stage
-from lightcurver_ops.stages.control_stars import controls_of_lens, object_name
+from lightcurver_ops.stages.control_stars import candidates_of_lens, object_name
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.query_gaia_for_stars import QueryGaiaForStars
 
@@ -49,7 +49,7 @@ class StampExtraction(Stage):
         selection = stars.current_selection(connection, self.lens.name)
         if WHOLE_LENS not in located or selection is None:
             return {}
-        controls = controls_of_lens(connection, self.config, selection).ids
+        controls = candidates_of_lens(connection, self.config, selection).ids
         present = stars.ids_in_frames(connection, self.lens.name, selection) if controls else {}
         # Nothing is added for a frame without control star: it need not be cut again when these are chosen anew.
         return {
@@ -69,7 +69,7 @@ class StampExtraction(Stage):
             rows = {row.image_relpath: row for row in frames.usable_frames(connection, self.lens.name)}
             selection = stars.current_selection(connection, self.lens.name)
             assert selection is not None
-            controls = controls_of_lens(connection, self.config, selection).ids
+            controls = candidates_of_lens(connection, self.config, selection).ids
             inside = {unit: stars.stars_in_frame(connection, rows[unit].id, selection) for unit in units}
             tasks = [
                 StampTask(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import sqlalchemy as sa
 
@@ -85,11 +86,15 @@ def _product_reasons(connection: sa.Connection, config: LensConfig) -> list[Call
         _psf_shape_reason(connection, config),
         _psf_chi2_reason(connection, config),
         made_by(StarPhotometry.name, "star fluxes"),
+        _misfit_reason(connection, config),
     ]
 
 
 def _psf_shape_reason(connection: sa.Connection, config: LensConfig) -> Callable[[sa.Row], Reason]:
+    from lightcurver_ops.numerics.psf.shape import trail_length
+
     longest, most_double = config.psf.max_elongation, config.psf.max_doubleness
+    most_trailed, side = config.psf.max_trail, config.cutouts.stamp_size_stars
     selection = stars.current_selection(connection, config.name)
     psfs = photometry.psfs_of(connection, config.name, selection) if selection else {}
 
@@ -102,8 +107,15 @@ def _psf_shape_reason(connection: sa.Connection, config: LensConfig) -> Callable
                 f"the PSF is double: its second peak rises by {psf.doubleness:.2f} of the first, above "
                 f"{most_double:g} (psf.max_doubleness)"
             )
-        if longest is not None and psf.elongation is not None and psf.elongation > longest:
-            return f"the PSF is trailed: a/b = {psf.elongation:.2f} above {longest:g} (psf.max_elongation)"
+        if psf.elongation is None:
+            return None
+        if most_trailed is not None and psf.fwhm_moffat_arcseconds and row.pixel_scale:
+            fwhm = psf.fwhm_moffat_arcseconds / row.pixel_scale
+            trail = float(trail_length(fwhm, psf.elongation)) / side
+            if trail > most_trailed:
+                return f"the PSF is trailed: by {trail:.2f} of a star's stamp, above {most_trailed:g} (psf.max_trail)"
+        if longest is not None and psf.elongation > longest:
+            return f"the PSF is elongated: a/b = {psf.elongation:.2f} above {longest:g} (psf.max_elongation)"
         return None
 
     return reason
@@ -132,6 +144,48 @@ def _psf_chi2_reason(connection: sa.Connection, config: LensConfig) -> Callable[
         )
 
     return reason
+
+
+def _misfit_reason(connection: sa.Connection, config: LensConfig) -> Callable[[sa.Row], Reason]:
+    most = config.psf.max_misfit
+    selection = stars.current_selection(connection, config.name)
+    if most is None or selection is None:
+        return lambda _row: None
+    usable = {row.id: row.filter for row in frames.usable_frames(connection, config.name)}
+    misfits = {
+        frame_id: misfit
+        for frame_id, misfit in _misfits(photometry.fluxes_of(connection, config.name, selection)).items()
+        if frame_id in usable
+    }
+    limits = {
+        filter_name: max(
+            most, 3 * median(misfits[frame] for frame in misfits if usable[frame] == filter_name)
+        )
+        for filter_name in {usable[frame] for frame in misfits}
+    }
+
+    def reason(row: sa.Row) -> Reason:
+        if row.id not in misfits or misfits[row.id] <= limits[row.filter]:
+            return None
+        return (
+            f"the PSF does not explain its stars: {100 * misfits[row.id]:.1f} % of their light is left, above "
+            f"{100 * limits[row.filter]:.1f} % (psf.max_misfit)"
+        )
+
+    return reason
+
+
+def _misfits(fluxes: list[sa.Row]) -> dict[int, float]:
+    """frame id: `numerics.quality.frame_misfit`."""
+    import numpy as np
+
+    from lightcurver_ops.numerics.quality import frame_misfit
+
+    by_frame: dict[int, list[tuple[float, float, float]]] = {}
+    for row in fluxes:
+        numbers = (row.chi2, row.n_pixels, row.flux / row.flux_uncertainty)
+        by_frame.setdefault(row.frame_id, []).append(numbers)
+    return {frame_id: frame_misfit(*np.array(measured).T) for frame_id, measured in by_frame.items()}
 
 
 def chi2_interval(chi2: list[float], rule: Exclusion | None) -> tuple[float, float]:

@@ -31,5 +31,9 @@ def source(reduced_season, tmp_path_factory):
             sa.text("insert into star_exclusions values "
                     "('small', '1', 'a', 'why', 'user x', '2026-03-10 01:02:03.000004')")
         )  # fmt: skip
+        connection.execute(
+            sa.text("insert into control_stars values "
+                    "('small', 'hash', 'r', '1', 1, null, 'hash', '0', '2026-03-10 01:02:03.000004')")
+        )  # fmt: skip
     engine.dispose()
     return path

@@ -150,7 +150,7 @@ def test_rows_survive_the_way_down_and_up(filled_engine, revision):
     schema.downgrade(filled_engine, revision)
     assert schema.current_revision(filled_engine) == revision
     down = rows_in(filled_engine)
-    gone = {"plate_solve_attempts", "decisions", "publication_summaries"} | (
+    gone = {"plate_solve_attempts", "decisions", "publication_summaries", "control_stars"} | (
         {"raw_files", "star_exclusions", "alerts"} if revision == "0001" else set()
     )
     assert set(before) - set(down) == gone

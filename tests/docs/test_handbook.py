@@ -31,6 +31,7 @@ HANDED_ON = {
     "operations/worker.py: '%s'",
     "operations/worker.py: '%s: %s'",
     "stages/base.py: text",
+    "stages/calculate_normalization_coefficient.py: note",
     "stages/calculate_common_and_total_footprint.py: combined.message",
     "stages/model_calibrated_cutouts.py: f'{filter_name}: {control_line(record)}'",
     "stages/parallel.py: '%s'",

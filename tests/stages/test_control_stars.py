@@ -11,11 +11,22 @@ import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import photometry, stars
 from lightcurver_ops.bookkeeping.engine import reading, writing
-from lightcurver_ops.bookkeeping.tables import normalization_coefficients, stage_runs, star_normalization
+from lightcurver_ops.bookkeeping.tables import (
+    normalization_coefficients,
+    stage_runs,
+    star_flux_in_frame,
+    star_normalization,
+)
 from lightcurver_ops.config import load_lens
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.control_light_curves import control_line, control_record, measure_controls
-from lightcurver_ops.stages.control_stars import choose_controls, controls_of_lens, object_name
+from lightcurver_ops.stages.control_stars import (
+    candidates_of_lens,
+    choose,
+    choose_candidates,
+    controls_of_lens,
+    object_name,
+)
 from lightcurver_ops.stages.light_curve_products import published_columns
 from lightcurver_ops.stages.model_calibrated_cutouts import ModelCalibratedCutouts
 from lightcurver_ops.stages.pipeline import pipeline_state, run_pipeline, stage_number
@@ -213,7 +224,12 @@ def test_only_frames_with_the_star_are_cut_again(controlled_copy):
         )
     assert {count[star.gaia_id] for star in chosen} == {6}
     lens.close()
-    controlled_copy.configure(stars={"stars_to_use_control": [*(star.name for star in chosen), edge.name]})
+    names = [star.name for star in chosen]
+    controlled_copy.configure(stars={"stars_to_use_control": names})
+    lens = controlled_copy.lens()
+    run_pipeline(lens, last=stage_number(StampExtraction.name))
+    lens.close()
+    controlled_copy.configure(stars={"stars_to_use_control": [*names, edge.name]})
     lens = controlled_copy.lens()
     stale = {state.stage: len(state.outdated()) for state in pipeline_state(lens)}
     lens.close()
@@ -288,7 +304,9 @@ def test_too_few_epochs_say_nothing(controlled_copy):
         prepared = read_prepared(path)
         scalars = ("global_zeropoint", "global_zeropoint_scatter", "subsampling_factor")
         few = {
-            name: value[:4] for name, value in vars(prepared).items() if name not in (*scalars, "psf_slope")
+            name: value[:4]
+            for name, value in vars(prepared).items()
+            if name not in scalars and value is not None
         }
         write_prepared(path, replace(prepared, **few))
     result = measured(lens)
@@ -372,30 +390,31 @@ def names_of(controls):
 
 def test_few_reference_stars_are_left_to_the_psf(raw_season, tmp_path):
     config = configured(raw_season, tmp_path, stars_to_use_control=2)
-    none = choose_controls(config, rows(7), set(), 17.3, {})
+    none = choose_candidates(config, rows(7), set(), 17.3, {})
     assert none.stars == []
     assert none.lacking == "there are only 7 reference stars, fewer than 8"
-    assert choose_controls(config, rows(9), {"100", "101"}, 17.3, {}).stars == []
-    enough = choose_controls(config, rows(8), set(), 17.32, {})
+    assert choose_candidates(config, rows(9), {"100", "101"}, 17.3, {}).stars == []
+    enough = choose_candidates(config, rows(8), set(), 17.32, {})
     assert (names_of(enough), enough.lacking) == (["d", "e"], None)
     named = configured(raw_season, tmp_path, stars_to_use_control=["b"])
-    assert names_of(choose_controls(named, rows(5), set(), None, {})) == ["b"]
+    assert names_of(choose_candidates(named, rows(5), set(), None, {})) == ["b"]
 
 
 def test_a_star_with_a_neighbour_in_the_large_stamp_makes_way(raw_season, tmp_path):
     config = configured(raw_season, tmp_path, stars_to_use_control=1)
-    assert names_of(choose_controls(config, rows(12), set(), 17.32, {})) == ["d"]
-    assert names_of(choose_controls(config, rows(12), set(), 17.32, {"103": 0.5})) == ["e"]
+    assert names_of(choose_candidates(config, rows(12), set(), 17.32, {})) == ["d", "e", "c"]
+    crowded = choose_candidates(config, rows(12), set(), 17.32, {"103": 0.5})
+    assert names_of(crowded) == ["e", "c", "f"]
 
 
 def test_stars_that_the_user_names_or_distrusts_are_not_chosen(raw_season, tmp_path):
     config = configured(
         raw_season, tmp_path, stars_to_use_control=1, stars_to_use_psf=["d"], stars_to_exclude_norm=["c", "e"]
     )
-    assert names_of(choose_controls(config, rows(12), set(), 17.32, {})) == ["f"]
+    assert names_of(choose_candidates(config, rows(12), set(), 17.32, {})) == ["f", "b", "g"]
     everyone = [star.name for star in rows(8)]
     config = configured(raw_season, tmp_path, stars_to_use_control=1, stars_to_use_psf=everyone)
-    none = choose_controls(config, rows(8), set(), 17.3, {})
+    none = choose_candidates(config, rows(8), set(), 17.3, {})
     assert none.stars == []
     assert none.lacking == "the configuration names or excludes all reference stars"
 
@@ -406,7 +425,111 @@ def test_a_name_that_no_star_has_is_an_error(raw_season, tmp_path):
         ConfigurationError,
         match=r"stars.stars_to_use_control: no reference star is called 'zz'; there are a, b, c\. Write names",
     ):
-        choose_controls(config, rows(3), set(), None, {})
+        choose_candidates(config, rows(3), set(), None, {})
+
+
+def test_candidates_lie_in_most_frames(raw_season, tmp_path):
+    config = configured(raw_season, tmp_path, stars_to_use_control=2)
+    shares = {str(100 + s): 0.1 * s for s in range(12)}
+    found = choose_candidates(config, rows(12), set(), 17.32, {}, shares)
+    assert names_of(found) == [
+        "i",
+        "j",
+    ]  # of G 17.8 and 17.9; those nearer in brightness lie in half of the frames
+    nowhere = choose_candidates(config, rows(12), set(), 17.32, {}, dict.fromkeys(shares, 0.3))
+    assert (nowhere.stars, nowhere.lacking) == ([], "no reference star lies in 80 % of the frames")
+
+
+@pytest.mark.parametrize(
+    ("before", "faulty", "expected"),
+    [
+        (set(), set(), ["a", "b"]),
+        ({"c", "d"}, set(), ["c", "d"]),
+        ({"c"}, {"a"}, ["b", "c"]),
+        ({"a", "c"}, {"a"}, ["b", "c"]),
+        ({"gone"}, {"a", "b", "c"}, ["d"]),
+    ],
+)
+def test_a_choice_is_kept(before, faulty, expected):
+    assert choose(["a", "b", "c", "d"], before, faulty, 2) == expected
+
+
+NORMALIZED_NAME = "calculate_normalization_coefficient"
+NORMALIZED = stage_number(NORMALIZED_NAME)
+
+
+def scaled(lens, star, factors):
+    """Multiply the measured fluxes of a star, frame by frame."""
+    flux = star_flux_in_frame
+    with writing(lens.engine) as connection:
+        for frame, factor in factors.items():
+            here = (flux.c.frame_id == frame) & (flux.c.star_gaia_id == star)
+            connection.execute(flux.update().where(here).values(flux=flux.c.flux * factor))
+
+
+def normalized_again(lens):
+    (result,) = run_pipeline(lens, first=NORMALIZED, last=NORMALIZED, redo=NORMALIZED)
+    return result.report.notes
+
+
+def test_a_control_star_that_varies_makes_way_for_good_and_nothing_else_is_made_again(controlled_copy):
+    lens = controlled_copy.lens()
+    first, second = controls_now(lens).stars
+    with reading(lens.engine) as connection:
+        selection = stars.current_selection(connection, lens.name)
+        spare = candidates_of_lens(connection, lens.config, selection).stars[2]
+        frames = sorted(photometry.coefficients_of(connection, lens.name, selection))
+    # A little noise is no reason for another choice.
+    scaled(lens, first.gaia_id, {frame: 1 + 0.004 * (-1) ** frame for frame in frames})
+    assert not [note for note in normalized_again(lens) if "no control star" in note]
+    assert controls_now(lens).ids == {first.gaia_id, second.gaia_id}
+    scaled(lens, first.gaia_id, {frame: 1 + 0.3 * (-1) ** frame for frame in frames})
+    notes = normalized_again(lens)
+    assert [
+        note for note in notes if f"{first.name} is no control star any more: varies: scatters by" in note
+    ]
+    assert controls_now(lens).ids == {second.gaia_id, spare.gaia_id}
+    made = [result.name for result in run_pipeline(lens) if result.report is not None and result.report.done]
+    assert not {"stamp_extraction", "psf_modeling", "star_photometry", NORMALIZED_NAME} & set(made)
+    assert {"prepare_calibrated_cutouts", "model_calibrated_cutouts"} <= set(made)
+    assert control_path(lens.config, "r", spare.name).exists()
+    assert not control_path(lens.config, "r", first.name).exists()
+    assert not {state.stage for state in pipeline_state(lens) if state.outdated()}
+    # Quiet again, it does not come back: the others have done nothing wrong.
+    scaled(lens, first.gaia_id, {frame: 1 / (1 + 0.3 * (-1) ** frame) for frame in frames})
+    normalized_again(lens)
+    assert controls_now(lens).ids == {second.gaia_id, spare.gaia_id}
+    lens.close()
+
+
+def test_the_list_says_what_speaks_against_a_spare(controlled_copy, lcops):
+    lens = controlled_copy.lens()
+    with reading(lens.engine) as connection:
+        selection = stars.current_selection(connection, lens.name)
+        spare = candidates_of_lens(connection, lens.config, selection).stars[2]
+        frames = sorted(photometry.coefficients_of(connection, lens.name, selection))
+    scaled(lens, spare.gaia_id, {frame: 1 + 0.3 * (-1) ** frame for frame in frames})
+    normalized_again(lens)
+    lens.close()
+    listed = lcops("stars", "list", controlled_copy.config_path).out.splitlines()
+    (line,) = [line for line in listed if line.split()[:1] == [spare.name]]
+    assert line.count("spare") == 2
+    assert "r: varies: scatters by" in line
+
+
+def test_without_a_sound_candidate_there_is_no_control_star(controlled_copy):
+    lens = controlled_copy.lens()
+    with reading(lens.engine) as connection:
+        selection = stars.current_selection(connection, lens.name)
+        candidates = candidates_of_lens(connection, lens.config, selection).stars
+        frames = sorted(photometry.coefficients_of(connection, lens.name, selection))
+    for star in candidates:
+        scaled(lens, star.gaia_id, {frame: 1 + 0.3 * (-1) ** frame for frame in frames})
+    normalized_again(lens)
+    none = controls_now(lens)
+    lens.close()
+    assert none.stars == []
+    assert none.lacking.startswith(f"every candidate has a fault: {candidates[0].name} varies: scatters by")
 
 
 @pytest.mark.parametrize("purpose", ["psf", "norm"])

@@ -11,7 +11,11 @@ from lightcurver_ops.stages.pipeline import pipeline_state, run_pipeline
 from lightcurver_ops.stages.usage import usage, usage_up_to_photometry
 
 FAULTS = {
-    "trailed": (faults.trailed, {"length": 6}, r"the PSF is trailed: a/b = \d\.\d\d above 1\.3"),
+    "trailed": (
+        faults.trailed,
+        {"length": 12},
+        r"the PSF is trailed: by 0\.\d\d of a star's stamp, above 0\.4 \(psf\.max_trail\)",
+    ),
     "double": (faults.trailed, {"length": 6, "double": True}, r"the PSF is double: .* above 0\.15"),
     "cloud": (
         faults.clouded,
@@ -53,7 +57,7 @@ def test_bad_frames_are_refused_and_good_ones_are_not(season_copy):
     lens.close()
 
     # Other limits: no PSF is made again, what follows is.
-    season.configure(psf={"max_elongation": None, "max_doubleness": None})
+    season.configure(psf={"max_trail": None, "max_doubleness": None, "max_misfit": None})
     lens = season.lens()
     outdated = {state.stage for state in pipeline_state(lens) if state.outdated()}
     assert outdated == {
@@ -71,7 +75,9 @@ def test_bad_frames_are_refused_and_good_ones_are_not(season_copy):
     lens.close()
 
 
-@pytest.mark.parametrize("key", ["max_elongation", "max_doubleness", "min_signal_to_noise"])
+@pytest.mark.parametrize(
+    "key", ["max_elongation", "max_trail", "max_doubleness", "max_misfit", "min_signal_to_noise"]
+)
 def test_limits_out_of_range(season, key):
     from lightcurver_ops.errors import ConfigurationError
 

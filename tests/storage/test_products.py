@@ -70,7 +70,10 @@ def test_prepared_cutouts_come_back(tmp_path):
     assert isinstance(read.subsampling_factor, int)
     assert [WCS(one).wcs.crpix[0] for one in read.wcs] == [WCS(one).wcs.crpix[0] for one in written.wcs]
     with h5py.File(path) as file:
-        assert set(file) == {field.name for field in dataclasses.fields(PreparedCutouts)} - {"psf_slope"}
+        assert set(file) == {field.name for field in dataclasses.fields(PreparedCutouts)} - {
+            "psf_slope",
+            "aperture_radius",
+        }
 
 
 def test_the_slope_of_a_psf_that_varies_comes_back(tmp_path):

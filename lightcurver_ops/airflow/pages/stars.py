@@ -24,7 +24,7 @@ from lightcurver_ops.bookkeeping import stars as star_rows
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations import decisions
-from lightcurver_ops.stages.control_stars import controls_of_lens
+from lightcurver_ops.stages.control_stars import candidates_of_lens, controls_of_lens
 
 router = APIRouter(prefix="/lens/{dag_id}", dependencies=[MayRead])
 
@@ -49,8 +49,10 @@ def stars_page(
         out = {row.star_gaia_id: row for row in star_rows.exclusions_of(connection, lens.name)}
         try:
             controls = controls_of_lens(connection, lens.config, selection).ids if selection else set()
+            held_back = candidates_of_lens(connection, lens.config, selection).ids if selection else set()
         except ConfigurationError:
-            controls = set()  # names that no star has: who looks them up here must see the list
+            controls = held_back = set()  # names that no star has: who looks them up here must see the list
+        choice = star_rows.control_choice_of(connection, lens.name, selection) if selection else []
         decided = [
             row
             for row in decision_rows.decisions_of(connection, lens.name, most=1000)
@@ -65,10 +67,12 @@ def stars_page(
             if selection and chosen
             else {}
         )
+    faults = {row.star_gaia_id: row.fault for row in choice if row.filter == chosen and row.fault}
     behaviour = {row.star_gaia_id: row for row in norms if row.filter == chosen}
     rows: list[dict[str, Any]] = [
         {"star": star, "norm": behaviour.get(star.gaia_id), "out": out.get(star.gaia_id),
-         "control": star.gaia_id in controls, "scatter": scatters.get(star.gaia_id)}
+         "control": star.gaia_id in controls, "spare": star.gaia_id in held_back, "fault": faults.get(star.gaia_id),
+         "scatter": scatters.get(star.gaia_id)}
         for star in known
     ]  # fmt: skip
     return page(

@@ -53,6 +53,20 @@ def elongation(images: np.ndarray) -> np.ndarray:
     return np.sqrt(values[:, 1] / values[:, 0])
 
 
+def trail_length(fwhm: np.ndarray, elongation: np.ndarray) -> np.ndarray:
+    """By how much a PSF is longer than wide, `sqrt(a^2 - b^2)` of its axes: widths add in quadrature.
+
+    A trail of length l, seen through any seeing that is not much wider, has 0.7 l to 0.75 l.
+
+    Args:
+        fwhm: geometric mean of the FWHM along the two axes, any unit. elongation: a/b >= 1.
+
+    Returns:
+        In the unit of `fwhm`.
+    """
+    return fwhm * np.sqrt(np.maximum(elongation - 1 / elongation, 0.0))
+
+
 def doubleness(image: np.ndarray) -> float:
     """How far a second peak rises above the way to the first, relative to the first; 0 without a second peak.
 
