@@ -77,6 +77,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/control_light_curves.py", "control_line"): "note",
     ("stages/control_stars.py", "choose_controls"): "part",
     ("stages/explanation.py", "_raw_state"): "note",
+    ("stages/flux_errors.py", "common_line"): "note",
     ("stages/frame_solving.py", "_reference_trial"): "part",
     ("stages/frame_solving.py", "_second_round"): "part",
     ("stages/plate_solving.py", "PlateSolving._unsolved"): "reason",
