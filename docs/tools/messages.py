@@ -80,6 +80,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/control_stars.py", "choose_candidates"): "part",
     ("stages/control_stars.py", "_all_faulty"): "part",
     ("stages/explanation.py", "_raw_state"): "note",
+    ("stages/flux_errors.py", "common_line"): "note",
     ("stages/frame_solving.py", "_reference_trial"): "part",
     ("stages/frame_solving.py", "_second_round"): "part",
     ("stages/plate_solving.py", "PlateSolving._unsolved"): "reason",

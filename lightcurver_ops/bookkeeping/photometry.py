@@ -153,8 +153,11 @@ _POINT_COLUMNS = [
     column.name for column in light_curve_points.columns if column.name not in ("publication_id", "frame_id")
 ]
 _ROW_COLUMNS = (
-    "filter", "version", "configuration", "loss", "converged", "control_stars", "files", "inputs_hash", "code_version"
+    "filter", "version", "configuration", "loss", "converged", "control_stars", "common_errors", "files", "inputs_hash",
+    "code_version",
 )  # fmt: skip
+# Younger than the hashes of rows: where they are null, a hash is what it was without them.
+_LATER = {"flux_covariances", "common_errors"}
 # Results that differ by less, relatively, are the same: sums in another order, not another measurement.
 _SAME = 1e-9
 
@@ -217,9 +220,15 @@ def _by_frame(connection: sa.Connection, lens: str, points: list[dict[str, Any]]
     query = sa.select(frames.c.id, frames.c.image_relpath).where(frames.c.lens == lens)
     names = {row.id: row.image_relpath for row in connection.execute(query) if row.id in ids}
     return {
-        (names[point["frame_id"]], point["source"]): {name: point[name] for name in _POINT_COLUMNS}
+        (names[point["frame_id"]], point["source"]): _point({name: point[name] for name in _POINT_COLUMNS})
         for point in points
     }
+
+
+def _point(values: dict[str, Any]) -> dict[str, Any]:
+    """A point with its covariances as numbers by label, so that they compare as numbers."""
+    text = values["flux_covariances"]
+    return values | {"flux_covariances": None if text is None else json.loads(text)}
 
 
 def named_points_of(connection: sa.Connection, publication_id: int) -> Points:
@@ -232,17 +241,19 @@ def named_points_of(connection: sa.Connection, publication_id: int) -> Points:
         .order_by(table.c.mjd, frames.c.image_relpath, table.c.source)
     )
     return {
-        (row.image_relpath, row.source): {name: getattr(row, name) for name in _POINT_COLUMNS}
+        (row.image_relpath, row.source): _point({name: getattr(row, name) for name in _POINT_COLUMNS})
         for row in connection.execute(query)
     }
 
 
 def _is_same(connection: sa.Connection, newest: sa.Row, publication: dict[str, Any], points: Points) -> bool:
-    mine = json.loads(publication["control_stars"] or "null")
-    theirs = json.loads(newest.control_stars or "null")
+    records = [
+        [json.loads(row[name] or "null") for name in ("control_stars", "common_errors")]
+        for row in (publication, newest._mapping)
+    ]
     return (
         bool(newest.converged) == bool(publication["converged"])
-        and same_values(mine, theirs)
+        and same_values(*records)
         and same_values(points, named_points_of(connection, newest.id))
     )
 
@@ -270,12 +281,17 @@ def _plain(value: Any) -> Any:
 
 def _digest(row: Mapping[str, Any], points: Points) -> str:
     content = {
-        "row": {name: _plain(row[name]) for name in _ROW_COLUMNS},
+        "row": {name: _plain(row[name]) for name in _ROW_COLUMNS if _counts(row, name)},
         "points": sorted(
-            [*place, *(_plain(point[name]) for name in _POINT_COLUMNS)] for place, point in points.items()
+            [*place, *(_plain(point[name]) for name in _POINT_COLUMNS if _counts(point, name))]
+            for place, point in points.items()
         ),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _counts(row: Mapping[str, Any], name: str) -> bool:
+    return name not in _LATER or row[name] is not None
 
 
 def rows_are_as_published(connection: sa.Connection, publication: sa.Row) -> bool:

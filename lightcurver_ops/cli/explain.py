@@ -71,7 +71,7 @@ def _print(found: dict[str, Any]) -> None:
         if "asked_mjd" in found:
             place += f" (asked for {found['asked_mjd']:.5f}: {found['distance_days']:.5f} d away)"
         typer.echo(place)
-        _print_point(found["point"])
+        _print_point(found["point"], found["common_errors"] or {})
     elif "version" in found:
         typer.echo("not in this version of the light curve")
     else:
@@ -88,17 +88,19 @@ def _print(found: dict[str, Any]) -> None:
     _print_shared(found)
 
 
-def _print_point(point: dict[str, Any]) -> None:
+def _print_point(point: dict[str, Any], common: dict[str, Any]) -> None:
     labels = [name.removesuffix("_d_flux") for name in point if name.endswith("_d_flux")]
     rows = [
         [
             label,
             *(_number(point[f"{label}_{kind}"], digits) for kind, digits in
               (("mag", 4), ("d_mag", 4), ("flux", 4), ("d_flux", 4))),
+            _number(common.get(label, {}).get("flux_uncertainty"), 4),
         ]
         for label in labels
     ]  # fmt: skip
-    typer.echo(table(["image", "mag", "+-", "flux [e-/s]", "+-"], rows, numeric={1, 2, 3, 4}))
+    header = ["image", "mag", "+-", "flux [e-/s]", "+-", "all points +-"]
+    typer.echo(table(header, rows, numeric={1, 2, 3, 4, 5}))
 
 
 def _print_frame(frame: dict[str, Any]) -> None:

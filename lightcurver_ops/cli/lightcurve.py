@@ -46,6 +46,13 @@ def lightcurve(
             metavar="FILE",
         ),
     ] = None,
+    covariance: Annotated[
+        bool,
+        typer.Option(
+            "--covariance",
+            help="In a file also the independent covariances of the images' fluxes (not for PyCS3).",
+        ),
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -62,12 +69,17 @@ def lightcurve(
 ) -> None:
     """Show the light curve of each image: magnitudes (or fluxes where there is no zero point) with errors."""
     from lightcurver_ops.stages.control_light_curves import control_line
+    from lightcurver_ops.stages.flux_errors import common_line
     from lightcurver_ops.stages.light_curve_products import published_columns
     from lightcurver_ops.stages.publishing import check_files, chosen_publication
 
     chosen_format = file_format or _format_of(output)
     if chosen_format == "parquet" and output is None:
         raise ConfigurationError("--format parquet is not text: say where to with --output FILE")
+    if covariance and chosen_format in ("table", "pycs3"):
+        raise ConfigurationError(
+            f"--covariance: the format {chosen_format} has no place for it; choose csv, ecsv, parquet or votable"
+        )
     if versions:
         _show_versions(config, filter_name)
         return
@@ -99,11 +111,13 @@ def lightcurve(
     columns = nights if per == "night" else epochs
     if chosen_format == "table":
         lines = [title, _as_table(labels, columns)]
+        if common := json.loads(publication.common_errors or "null"):
+            lines.insert(1, f"# {common_line(common)}")
         if publication.control_stars:
             lines.insert(1, f"# {control_line(json.loads(publication.control_stars))}")
         content = ("\n".join(lines) + "\n").encode()
     else:
-        content = _exported(lens.name, publication, labels, columns, per, chosen_format)
+        content = _exported(lens.name, publication, labels, columns, per, chosen_format, covariance)
     if output is None:
         sys.stdout.write(content.decode())
     else:
@@ -124,12 +138,18 @@ def _format_of(output: Path | None) -> str:
 
 
 def _exported(
-    lens_name: str, publication: Any, labels: list[str], columns: Any, per: str, file_format: str
+    lens_name: str,
+    publication: Any,
+    labels: list[str],
+    columns: Any,
+    per: str,
+    file_format: str,
+    covariance: bool,
 ) -> bytes:
     from lightcurver_ops.stages.light_curve_export import export_of
     from lightcurver_ops.storage.exports import FORMATS, left_out
 
-    export = export_of(lens_name, publication._asdict(), labels, columns, per)
+    export = export_of(lens_name, publication._asdict(), labels, columns, per, covariance)
     content = FORMATS[file_format](export)
     if file_format == "pycs3" and (count := left_out(export)):
         typer.echo(f"note: {counted(count, per)} left out: an image has no magnitude there", err=True)

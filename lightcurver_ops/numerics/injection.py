@@ -3,8 +3,8 @@
 Two experiments. *Varied images*: light is added to the images of the lens, or taken away, and the fits with and
 without it are compared. Both see the same noise, so their difference shows millimagnitudes of bias and of leakage, but
 says little about the error bars. *New sources*: point sources of the brightness of the images are put where the stamp
-is empty and fitted with the images. They have noise of their own, photon by photon, so that residual over quoted error
-is that of a light curve.
+is empty and fitted with the images. They have noise of their own, photon by photon, so that residual over error is that
+of a light curve against the truth: their error has both what scatters and what all epochs share.
 
 Neither tests the PSF or the normalization: light is added with the PSF that the fit uses, and the coefficients are
 taken as true.

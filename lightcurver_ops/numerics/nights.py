@@ -21,6 +21,7 @@ class NightTable:
         count: epochs kept after clipping, [K, J].
         night: the night of each epoch, index into the rows, [E].
         kept: True where an epoch's flux enters its night, [E, J].
+        share: the weight of an epoch in the mean of its night, [E, J]; they add up to 1, NaN where none is kept.
     """
 
     mjd: NDArray[np.float64]
@@ -31,6 +32,7 @@ class NightTable:
     count: NDArray[np.int64]
     night: NDArray[np.int64]
     kept: NDArray[np.bool_]
+    share: NDArray[np.float64]
 
     def mean_of(self, values: ArrayLike) -> NDArray[np.float64]:
         """Mean per night [K, ...] of another quantity of the epochs [E, ...], such as the seeing."""
@@ -39,6 +41,22 @@ class NightTable:
         np.add.at(total, self.night, v)
         count = np.bincount(self.night, minlength=len(self.mjd))
         return total / count.reshape(-1, *[1] * (v.ndim - 1))
+
+    def covariance_of(self, covariance: ArrayLike) -> NDArray[np.float64]:
+        """Covariance [K, J, J] of the mean fluxes, from that of each epoch's [E, J, J], independent between epochs.
+
+        Its diagonal is `d_flux`^2 where that of the epochs is theirs. An epoch left out of one mean but not of another
+        counts in neither's covariance with the other.
+        """
+        share = np.where(self.kept, self.share, 0.0)
+        product = share[:, :, None] * share[:, None, :]
+        # What does not enter may be NaN.
+        parts = np.where(product > 0, product * np.asarray(covariance, dtype=np.float64), 0.0)
+        total = np.zeros((len(self.mjd), *parts.shape[1:]))
+        np.add.at(total, self.night, parts)
+        unknown = ~np.isfinite(self.flux)
+        total[unknown[:, :, None] | unknown[:, None, :]] = np.nan
+        return total
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,7 @@ def combine_nights(
             count=count.astype(np.int64),
             night=labels,
             kept=kept,
+            share=w / sum_w[labels],
         )
 
 

@@ -25,7 +25,8 @@ class Comparison:
         rms: root mean square of the differences, bias included.
         scatter: 1.4826 times the median absolute deviation of the differences.
         photon_limit: median Cramer-Rao bound of the pixels (:func:`expected_flux_errors`).
-        pull: root mean square of difference over quoted error, bias included; 1 for honest errors.
+        pull: root of the reduced chi2 of the differences around their weighted mean, by the quoted (independent)
+            errors; 1 for honest ones.
     """
 
     label: str
@@ -63,10 +64,12 @@ def compare(truth: Truth, filter_name: str, epochs: Mapping[str, ArrayLike]) -> 
     for j, label in enumerate(truth.options.lens.labels):
         true = np.asarray(used[f"mag_{label}"], dtype=float)
         measured = np.asarray(epochs[f"{label}_mag"], dtype=float)
-        error = np.asarray(epochs[f"{label}_d_mag"], dtype=float)
+        error = 1000 * np.asarray(epochs[f"{label}_d_mag"], dtype=float)
         good = np.isfinite(measured)
         difference = 1000 * (measured - true)[good]
         bias = float(np.median(difference))
+        weight = error[good] ** -2.0
+        around = (difference - np.average(difference, weights=weight)) / error[good]
         result.append(
             Comparison(
                 label,
@@ -76,7 +79,7 @@ def compare(truth: Truth, filter_name: str, epochs: Mapping[str, ArrayLike]) -> 
                 float(np.sqrt(np.mean(difference**2))),
                 float(MAD_TO_SIGMA * np.median(np.abs(difference - bias))),
                 float(np.median(MMAG * bound[:, j] / np.asarray(used[f"flux_{label}"]))),
-                float(np.sqrt(np.mean((difference / (1000 * error[good])) ** 2))),
+                float(np.sqrt(np.sum(around**2) / max(len(around) - 1, 1))),
             )
         )
     return result

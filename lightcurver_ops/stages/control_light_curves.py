@@ -13,7 +13,8 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.constants import POGSON
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 from lightcurver_ops.stages.control_stars import Controls
-from lightcurver_ops.stages.light_curve_products import Columns, quoted_uncertainty
+from lightcurver_ops.stages.flux_errors import quoted_errors
+from lightcurver_ops.stages.light_curve_products import Columns
 from lightcurver_ops.stages.prepare_calibrated_cutouts import control_path
 from lightcurver_ops.stages.roi_fit import Scene
 
@@ -23,8 +24,8 @@ Fit = Callable[[LensConfig, Any, Scene, str], Any]
 
 @dataclass(frozen=True)
 class ControlCurve:
-    """A control star, measured as the lens is: flux, uncertainty [E] e-/s at coefficient 1; scatter: a
-    `numerics.controls.ControlScatter`, None with fewer than 5 epochs."""
+    """A control star, measured as the lens is: flux, independent uncertainty [E] e-/s at coefficient 1;
+    scatter: a `numerics.controls.ControlScatter`, None with fewer than 5 epochs."""
 
     star: sa.Row
     prepared: Any
@@ -61,7 +62,7 @@ def measure_controls(config: LensConfig, filter_name: str, controls: Controls, f
         ra, dec = _place(star, prepared.mjd[0])
         scene = Scene(prepared, ra, dec, {star.name: (ra, dec)})
         result = fit(_without_given_background(config), prepared, scene, f"control_{star.name}")
-        flux, uncertainty = result.flux[:, 0], quoted_uncertainty(prepared, result)[:, 0]
+        flux, uncertainty = result.flux[:, 0], quoted_errors(prepared, result).uncertainty[:, 0]
         scatter = control_scatter(flux, uncertainty, prepared.mjd, prepared.seeing)
         curves.append(ControlCurve(star, prepared, flux, uncertainty, scatter))
     known = [curve.scatter for curve in curves if curve.scatter is not None]

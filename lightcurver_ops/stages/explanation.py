@@ -1,6 +1,7 @@
 """The origin of one point of a light curve, or of one frame: what `lcops explain` shows."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def _explained(
             "version": publication.version,
             "published": ledger.as_utc(publication.made_at).isoformat(timespec="seconds"),
             "snapshot": then is not None,
+            "common_errors": json.loads(publication.common_errors or "null"),
         }
     if place is not None:
         mjd = float(columns["mjd"][place])

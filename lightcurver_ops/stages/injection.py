@@ -279,7 +279,9 @@ def _new_sources(
         fitted()
         injected.append(variation)
         residual.append(injection.residual_mag(fit.flux[:, count:], truth))
-        error.append(_in_mag(fit.flux_uncertainty[:, count:], truth))
+        # Against the truth, what all epochs share counts as well.
+        total = np.hypot(fit.flux_uncertainty, fit.common_flux_uncertainty)
+        error.append(_in_mag(total[:, count:], truth))
         seen = np.where(plain.flux > injection.SEEN * plain.flux_uncertainty, plain.flux, np.nan)
         images_residual.append(injection.residual_mag(fit.flux[:, :count], seen))
         images_error.append(_in_mag(_error_of_difference(cutouts, plain, fit, noise), seen))

@@ -1,5 +1,6 @@
 """The files of stage 11: light curves per epoch and per night, astrometry, high-resolution images."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,9 @@ from lightcurver_ops.bookkeeping import photometry
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.constants import POGSON
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
+from lightcurver_ops.stages.flux_errors import FluxErrors, Record, pairs
 
 Columns = dict[str, NDArray]
-
-
-def quoted_uncertainty(prepared: Any, fit: Any) -> NDArray[np.float64]:
-    """The errors of fitted fluxes, [E, J] e-/s: the model's and the normalization's."""
-    relative = prepared.relative_normalization_error[:, None]
-    return np.hypot(fit.flux_uncertainty, np.abs(fit.flux) * relative)
 
 
 def epoch_columns(
@@ -27,10 +23,12 @@ def epoch_columns(
     zeropoint: float,
     common: Columns,
     model_uncertainty: NDArray[np.float64] | None = None,
+    covariance: NDArray[np.float64] | None = None,
 ) -> Columns:
     """The columns of the table per epoch: the common ones, then flux and magnitude of each image.
 
     ``model_uncertainty``: what the uncertainties were before they were calibrated on control stars, if they were.
+    ``covariance``: [E, J, J] of the fluxes of an epoch, for columns of the pairs of images.
     """
     from lightcurver_ops.numerics.nights import magnitudes
 
@@ -47,7 +45,13 @@ def epoch_columns(
         }
         if model_uncertainty is not None:
             columns[f"{label}_d_flux_model"] = model_uncertainty[:, j]
-    return columns
+    return columns | _of_pairs(labels, covariance)
+
+
+def _of_pairs(labels: list[str], covariance: NDArray[np.float64] | None) -> Columns:
+    if covariance is None:
+        return {}
+    return {name: covariance[:, j, k] for name, (j, k) in pairs(labels).items()}
 
 
 def night_columns(
@@ -56,8 +60,12 @@ def night_columns(
     uncertainty: NDArray[np.float64],
     zeropoint: float,
     common: Columns,
+    covariance: NDArray[np.float64] | None = None,
 ) -> Columns:
-    """The columns of the table per night; ``common`` are epoch columns to be averaged, mjd among them."""
+    """The columns of the table per night; ``common`` are epoch columns to be averaged, mjd among them.
+
+    ``covariance``: as `epoch_columns`.
+    """
     from lightcurver_ops.numerics.nights import combine_nights, magnitudes
 
     nights = combine_nights(flux, uncertainty, common["mjd"])
@@ -80,7 +88,7 @@ def night_columns(
             f"{label}_d_mag_up": mags.d_mag_up[:, j],
             f"{label}_scatter_mag": np.where(np.isfinite(mags.mag[:, j]), scatter_mag, np.nan),
         }
-    return columns
+    return columns | _of_pairs(labels, None if covariance is None else nights.covariance_of(covariance))
 
 
 def published_columns(connection: sa.Connection, publication_id: int) -> tuple[list[str], Columns, Columns]:
@@ -91,11 +99,15 @@ def published_columns(connection: sa.Connection, publication_id: int) -> tuple[l
     order = {number: e for e, number in enumerate(first)}
     flux = np.full((len(order), len(labels)), np.nan)
     uncertainty, of_model = flux.copy(), flux.copy()
+    covariances = np.full((len(order), len(labels), len(labels)), np.nan)
     for point in points:
-        place = order[point.frame_number], labels.index(point.source)
+        epoch, image = place = order[point.frame_number], labels.index(point.source)
         flux[place], uncertainty[place] = point.flux, point.flux_uncertainty
         if point.flux_uncertainty_model is not None:
             of_model[place] = point.flux_uncertainty_model
+        for label, value in json.loads(point.flux_covariances or "{}").items():
+            other = labels.index(label)
+            covariances[epoch, image, other] = covariances[epoch, other, image] = value
     known = [point.zeropoint for point in points if point.zeropoint is not None]
     zeropoint = known[0] if known else float("nan")
     common = {
@@ -105,8 +117,9 @@ def published_columns(connection: sa.Connection, publication_id: int) -> tuple[l
         "reduced_chi2": np.array([point.reduced_chi2 for point in first.values()]),
     }
     model_uncertainty = of_model if np.isfinite(of_model).any() else None
-    epochs = epoch_columns(labels, flux, uncertainty, zeropoint, common, model_uncertainty)
-    nights = night_columns(labels, flux, uncertainty, zeropoint, common)
+    covariance = covariances if np.isfinite(covariances).any() else None
+    epochs = epoch_columns(labels, flux, uncertainty, zeropoint, common, model_uncertainty, covariance)
+    nights = night_columns(labels, flux, uncertainty, zeropoint, common, covariance)
     return labels, epochs, nights
 
 
@@ -116,11 +129,11 @@ def write_light_curves(
     labels: list[str],
     prepared: Any,
     fit: Any,
-    uncertainty: NDArray[np.float64],
-    model_uncertainty: NDArray[np.float64] | None = None,
+    errors: FluxErrors,
+    common_errors: Record,
 ) -> tuple[Columns, Columns]:
-    """Write both tables; returns their columns. For ``model_uncertainty`` see `epoch_columns`."""
-    from lightcurver_ops.storage.tables import write_table
+    """Write both tables, and beside them the common errors; returns their columns and those of covariances."""
+    from lightcurver_ops.storage.tables import write_json, write_table
 
     count = len(prepared.mjd)
     common = {
@@ -132,10 +145,13 @@ def write_light_curves(
         "sky_level_electron_per_second": prepared.sky_level_electron_per_second,
     }
     zeropoint = float(prepared.global_zeropoint)
-    epochs = epoch_columns(labels, fit.flux, uncertainty, zeropoint, common, model_uncertainty)
-    nights = night_columns(labels, fit.flux, uncertainty, zeropoint, common)
-    write_table(prepared_path(config, filter_name, "_photometry_per_epoch.csv"), epochs)
-    write_table(prepared_path(config, filter_name, "_photometry_per_night.csv"), nights)
+    measured = labels, fit.flux, errors.uncertainty, zeropoint, common
+    epochs = epoch_columns(*measured, errors.of_model, errors.independent)
+    nights = night_columns(*measured, errors.independent)
+    for columns, kind in ((epochs, "epoch"), (nights, "night")):
+        shown = {name: values for name, values in columns.items() if name not in pairs(labels)}
+        write_table(prepared_path(config, filter_name, f"_photometry_per_{kind}.csv"), shown)
+    write_json(prepared_path(config, filter_name, "_common_errors.json"), common_errors)
     return epochs, nights
 
 

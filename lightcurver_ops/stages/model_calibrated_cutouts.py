@@ -27,12 +27,14 @@ from lightcurver_ops.stages.control_light_curves import (
     write_controls,
 )
 from lightcurver_ops.stages.control_stars import Controls, controls_of_lens
-from lightcurver_ops.stages.light_curve_products import (
-    Columns,
-    quoted_uncertainty,
-    write_light_curves,
-    write_scene,
+from lightcurver_ops.stages.flux_errors import (
+    FluxErrors,
+    Record,
+    common_record,
+    later_covariances,
+    quoted_errors,
 )
+from lightcurver_ops.stages.light_curve_products import Columns, write_light_curves, write_scene
 from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedCutouts
 from lightcurver_ops.stages.provenance import Origins, without_nan
 from lightcurver_ops.stages.publication_summary import save_summary
@@ -47,7 +49,7 @@ class ModelCalibratedCutouts(Stage):
     name = "model_calibrated_cutouts"
     title = "Joint model of the ROI, light curves"
     depends_on = ("prepare_calibrated_cutouts",)
-    version = 3
+    version = 4
     config_keys = (
         "roi.point_sources",
         "roi.ra",
@@ -107,11 +109,11 @@ class ModelCalibratedCutouts(Stage):
             labels = list(self.config.roi.point_sources)
             controls = measure_controls(self.config, filter_name, chosen, fit_one)
             self._forget(filter_name, [ROI, *(f"control_{star.name}" for star in chosen.stars)])
-            model = quoted_uncertainty(prepared, fit)
             factor = controls.scale if self.config.roi_model.calibrate_errors else None
-            uncertainty, of_model = (model, None) if factor is None else (model * factor, model)
+            errors = quoted_errors(prepared, fit, factor)
+            common = common_record(labels, fit.flux, errors.common)
             epochs, nights = write_light_curves(
-                self.config, filter_name, labels, prepared, fit, uncertainty, of_model
+                self.config, filter_name, labels, prepared, fit, errors, common
             )
             write_scene(self.config, filter_name, labels, prepared, fit, scene.reference)
             record = control_record(controls, factor is not None)
@@ -123,7 +125,7 @@ class ModelCalibratedCutouts(Stage):
             run.note(f"{filter_name}: {len(prepared.mjd)} epochs, {state}, chi2 {np.median(fit.chi2):.2f}")
             self._note_controls(filter_name, chosen, record, run)
             self._publish(
-                filter_name, labels, prepared, fit, (uncertainty, of_model), epochs, record, inputs_hash, run
+                filter_name, labels, prepared, fit, (errors, common), epochs, record, inputs_hash, run
             )
 
     def _fit(self, filter_name: str, config: LensConfig, prepared: Any, scene: Scene, name: str) -> Any:
@@ -163,13 +165,14 @@ class ModelCalibratedCutouts(Stage):
         labels: list[str],
         prepared: Any,
         fit: Any,
-        uncertainties: tuple[np.ndarray, np.ndarray | None],
+        known: tuple[FluxErrors, Record],
         epochs: Columns,
         control_stars: dict[str, Any] | None,
         inputs_hash: str,
         run: Run,
     ) -> None:
-        uncertainty, of_model = uncertainties
+        errors, common = known
+        uncertainty, of_model = errors.uncertainty, errors.of_model
         publication = {
             # Without the URL of the bookkeeping: it may hold a password.
             "configuration": json.dumps(
@@ -179,6 +182,7 @@ class ModelCalibratedCutouts(Stage):
             "loss": float(fit.loss),
             "converged": bool(fit.converged),
             "control_stars": None if control_stars is None else json.dumps(control_stars),
+            "common_errors": json.dumps(common, allow_nan=False),
             **ledger.provenance(inputs_hash),
         }
         zeropoint = float(prepared.global_zeropoint)
@@ -190,6 +194,7 @@ class ModelCalibratedCutouts(Stage):
                 "flux": float(fit.flux[e, j]),
                 "flux_uncertainty": float(uncertainty[e, j]),
                 "flux_uncertainty_model": None if of_model is None else float(of_model[e, j]),
+                "flux_covariances": _json_or_none(later_covariances(labels, j, errors.independent[e])),
                 "coefficient": float(prepared.coefficient[e]),
                 "coefficient_uncertainty": float(
                     prepared.relative_normalization_error[e] * prepared.coefficient[e]
@@ -263,3 +268,7 @@ class ModelCalibratedCutouts(Stage):
             epochs=epochs,
             nights=nights,
         )
+
+
+def _json_or_none(content: Any) -> str | None:
+    return None if content is None else json.dumps(content, sort_keys=True)

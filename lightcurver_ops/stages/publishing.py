@@ -51,7 +51,7 @@ def snapshot_writer(
         }
         text = json.dumps(about | document, sort_keys=True, indent=1, allow_nan=False)
         contents = {
-            _LIGHT_CURVE: to_ecsv(export_of(config.name, row, labels, columns, "epoch")),
+            _LIGHT_CURVE: to_ecsv(export_of(config.name, row, labels, columns, "epoch", True)),
             _PROVENANCE: gzip.compress(text.encode(), mtime=0),
         }
         directory = Path("publications") / f"{safe(config.roi_name)}_{safe(filter_name)}"

@@ -17,7 +17,7 @@ from lightcurver_ops.storage.tables import write_csv
 
 _VOTABLE = "1.4"
 # The standard of units in the VO knows no electron; what it does not know stands in quotes.
-_VOUNITS = {"electron / s": "'electron'.s**-1"}
+_VOUNITS = {"electron / s": "'electron'.s**-1", "electron2 / s2": "'electron'**2.s**-2"}
 
 
 @dataclass(frozen=True)

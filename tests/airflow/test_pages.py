@@ -115,6 +115,8 @@ def test_the_light_curve_comes_with_error_bars_and_control_stars(viewer, looking
     text = got(viewer, f"{LENS}/")
     assert 'data-source="curve.json?filter=r&amp;version=' in text
     assert "control stars" in text
+    assert re.search(r"<p>error that all points of an image share, beside their own: A \d+\.\d mmag, B", text)
+    assert "small_r_common_errors.json" in text
     data = json.loads(got(viewer, f"{LENS}/curve.json?filter=r"))
     assert data["labels"] == ["A", "B"]
     assert data["epochs"]["frame"] == frame_ids(looking)

@@ -1,5 +1,6 @@
 """Publications in the bookkeeping, on both engines: numbered, not repeated, and known when they were changed."""
 
+import hashlib
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,8 @@ def known(engine):
 def point(frame_id, flux=10.0, source="A", **others):
     return {
         "frame_number": frame_id, "source": source, "mjd": 60000.0 + frame_id, "flux": flux, "flux_uncertainty": 0.1,
-        "flux_uncertainty_model": None, "coefficient": 1.0, "coefficient_uncertainty": 0.01, "zeropoint": 25.0,
+        "flux_uncertainty_model": None, "flux_covariances": None,
+        "coefficient": 1.0, "coefficient_uncertainty": 0.01, "zeropoint": 25.0,
         "reduced_chi2": 1.0, **others,
     }  # fmt: skip
 
@@ -49,7 +51,7 @@ def point(frame_id, flux=10.0, source="A", **others):
 def publish(engine, points, write_files=None, **others):
     row = {
         "configuration": json.dumps({"a": 1}), "loss": 3.0, "converged": True, "control_stars": None,
-        **ledger.provenance("inputs"), **others,
+        "common_errors": None, **ledger.provenance("inputs"), **others,
     }  # fmt: skip
     with writing(engine) as connection:
         return photometry.publish(connection, "demo", "r", row, points, write_files)
@@ -90,6 +92,40 @@ def test_numbers_go_up_with_the_results_alone(known):
     assert (json.loads(row.files), unchanged) == ({"v2": "hash"}, True)
 
 
+def test_errors_in_two_parts_are_part_of_the_results(known):
+    common = {"A": {"flux_uncertainty": 0.2, "mmag": 21.7, "flux_covariances": {"B": 0.01}}}
+
+    def of(value):
+        return [point(1, flux_covariances=json.dumps({"B": value})), point(1, source="B")]
+
+    assert publish(known, of(0.25), common_errors=json.dumps(common)) == (1, True)
+    assert publish(known, of(0.25 * (1 + 1e-13)), common_errors=json.dumps(common)) == (1, False)
+    assert publish(known, of(0.26), common_errors=json.dumps(common)) == (2, True)
+    common["A"]["flux_uncertainty"] = 0.21
+    assert publish(known, of(0.26), common_errors=json.dumps(common)) == (3, True)
+    row, unchanged = newest(known)
+    assert unchanged
+    assert json.loads(row.common_errors) == common
+    with writing(known) as connection:
+        connection.execute(sa.text("update publications set common_errors = null where version = 3"))
+    assert not newest(known)[1]
+    assert newest(known, 2)[1]
+
+
+def test_the_hash_of_a_publication_from_before_there_were_two_parts_still_holds(known):
+    """It was made from these columns alone, in this order."""
+    publish(known, [point(1)])
+    with reading(known) as connection:
+        row = photometry.publication_of(connection, "demo", "r")
+    names = ("filter", "version", "configuration", "loss", "converged", "control_stars", "files", "inputs_hash",
+             "code_version")  # fmt: skip
+    points = [["frames/1.fits", "A", "A", 60001.0, 10.0, 0.1, None, 1.0, 0.01, 25.0, 1.0]]
+    content = {"row": {name: getattr(row, name) for name in names}, "points": points}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert row.rows_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert newest(known)[1]
+
+
 def test_what_is_no_number_is_the_same_on_both_engines(known):
     points = [point(1, reduced_chi2=math.nan, zeropoint=None)]
     assert publish(known, points, loss=math.nan) == (1, True)
@@ -104,6 +140,8 @@ def test_what_is_no_number_is_the_same_on_both_engines(known):
         "update light_curve_points set coefficient = 1.5 where frame_id = 2",
         "update light_curve_points set frame_id = 3 where frame_id = 2",
         "delete from light_curve_points where frame_id = 2",
+        """update light_curve_points set flux_covariances = '{"B": 1.0}' where frame_id = 2""",
+        "update publications set common_errors = '{}'",
         "update publications set code_version = '0.0.1'",
         "update publications set loss = null",
         "update publications set files = null",

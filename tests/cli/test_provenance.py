@@ -82,6 +82,11 @@ def test_versions_have_snapshots_that_nobody_can_write(published):
         table = Table.read(published.work / next(iter(files)))
         assert len(table) == (6 if version < 3 else 5)
         assert table.meta["version"] == version
+        assert list(table.meta["common_errors"]) == ["A", "B"]
+        covariance = [
+            point["flux_covariances"]["B"] for (_, source), point in sorted(points.items()) if source == "A"
+        ]
+        np.testing.assert_array_equal(table["cov_A_B"], covariance)
         for label in "AB":
             flux = [point["flux"] for (_, source), point in sorted(points.items()) if source == label]
             np.testing.assert_array_equal(table[f"{label}_flux"], flux)
@@ -247,7 +252,8 @@ def test_the_text_names_all_of_it(lcops, published):
     for expected in (
         r"small, filter r, version 4 of 20\d\d-",
         r"epoch at MJD 60281\.\d{5}, 1 frame$",
-        r"^A +1\d\.\d{4} +0\.0\d{3} ",
+        r"^image +mag +\+- +flux \[e-/s\] +\+- +all points \+-$",
+        r"^A +1\d\.\d{4} +0\.0\d{3} +\d+\.\d{4} +\d+\.\d{4} +\d+\.\d{4}$",
         rf"frames/{frame}\.fits \(frame 1\), MJD 60281\.\d+, 300 s: used",
         rf"raw file +.*/raw/{frame}\.fits: unchanged since its import",
         r"sha256 +[0-9a-f]{64}",

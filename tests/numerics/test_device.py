@@ -82,6 +82,7 @@ def everything_of(problem, state):
     found = {"rhs": 0.0, "loss": 0.0, "model": np.zeros_like(problem.epochs.data)}
     shared = rng.normal(size=(len(at),) * 2)
     shared, rows = shared @ shared.T, np.eye(layout.moved, len(at))
+    mean = rng.normal(size=(layout.sources, len(at)))
     found["covariance"] = np.zeros((problem.count, layout.sources, layout.sources))
     for one in problem.blocks(state):
         normal.add(one, at, layout)
@@ -89,7 +90,7 @@ def everything_of(problem, state):
         found["rhs"] = found["rhs"] + one.rhs()
         found["loss"] += one.loss
         found["model"][one.place.chosen] = one.model
-        found["covariance"][one.place.chosen] = one.flux_covariance(shared, rows)
+        found["covariance"][one.place.chosen] = one.flux_covariance(shared, rows, mean)
         followers.append(one.follower())
     normal.complete()
     change = problem.lights(rng.random(state.scene.background.shape))
@@ -153,6 +154,9 @@ def test_a_fit_of_the_joint_model_is_the_same(roi, monkeypatch):
     assert np.abs(compiled.flux - plain.flux).max() < 1e-3 * plain.flux_uncertainty.min()
     np.testing.assert_allclose(compiled.flux_uncertainty, plain.flux_uncertainty, rtol=1e-4)
     np.testing.assert_allclose(compiled.flux_covariance, plain.flux_covariance, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        compiled.common_flux_covariance, plain.common_flux_covariance, rtol=1e-3, atol=1e-3
+    )
     np.testing.assert_allclose(compiled.positions, plain.positions, atol=1e-5)
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-6)
 

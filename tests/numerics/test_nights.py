@@ -95,3 +95,20 @@ def test_magnitudes_of_odd_fluxes():
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"\[E, J\]"):
         combine_nights(np.ones((3, 2)), np.ones((3, 1)), [1.0, 2.0, 3.0])
+
+
+def test_covariance_of_the_means():
+    """Three exposures of a night and one of another, against the means written as a product of matrices."""
+    flux = np.array([[10.0, 5.0], [11.0, 5.2], [9.5, 4.8], [10.0, np.nan]])
+    d_flux = np.array([[1.0, 0.5], [2.0, 0.7], [1.5, 0.4], [1.0, 1.0]])
+    covariance = np.array([np.diag(d**2) for d in d_flux])
+    covariance[:3, 0, 1] = covariance[:3, 1, 0] = [0.3, -0.4, 0.2]
+    covariance[3] = [[1.0, np.nan], [np.nan, np.nan]]
+    night = combine_nights(flux, d_flux, [1.0, 1.1, 1.2, 5.0])
+    found = night.covariance_of(covariance)
+    share = d_flux[:3] ** -2 / np.sum(d_flux[:3] ** -2, axis=0)
+    np.testing.assert_allclose(found[0], np.einsum("ej,ejk,ek->jk", share, covariance[:3], share))
+    np.testing.assert_allclose(np.sqrt(np.diag(found[0])), night.d_flux[0])
+    assert found[1, 0, 0] == pytest.approx(1.0)
+    assert np.isnan(found[1, 0, 1])
+    assert np.isnan(found[1, 1, 1])

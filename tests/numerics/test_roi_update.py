@@ -78,6 +78,7 @@ def assert_same(fit, other):
     assert fit.converged
     assert np.all(np.abs(fit.flux - other.flux) < 0.1 * other.flux_uncertainty)
     np.testing.assert_allclose(fit.flux_uncertainty, other.flux_uncertainty, rtol=0.1)
+    np.testing.assert_allclose(fit.common_flux_uncertainty, other.common_flux_uncertainty, rtol=0.2)
     assert fit.loss == pytest.approx(other.loss, abs=0.5)
     np.testing.assert_allclose(fit.positions, other.positions, atol=0.01)
 

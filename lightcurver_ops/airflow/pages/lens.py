@@ -1,6 +1,7 @@
 """The pages of a lens: its light curve, and how its stages stand."""
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path, safe
 from lightcurver_ops.stages.control_light_curves import control_line
+from lightcurver_ops.stages.flux_errors import common_line
 from lightcurver_ops.stages.light_curve_products import published_columns
 from lightcurver_ops.stages.pipeline import pipeline_state
 
@@ -31,6 +33,7 @@ _PRODUCTS = (
     "*_light_curves.png",
     "*_residuals.png",
     "*_photometry_per_*.csv",
+    "*_common_errors.json",
     "*_control_stars.csv",
     "*_astrometry.json",
 )
@@ -49,7 +52,7 @@ def lens_page(
     """The light curve of a lens, to explore."""
     config = lens_of(dag_id)
     with opened(config) as lens:
-        filters, versions, shown, controls = _publications(lens, filter, version)
+        filters, versions, shown = _publications(lens, filter, version)
     return page(
         request,
         "lens.html",
@@ -58,7 +61,8 @@ def lens_page(
         filters=filters,
         versions=versions,
         shown=shown,
-        controls=controls,
+        controls=_line(control_line, shown.control_stars) if shown is not None else None,
+        common=_line(common_line, shown.common_errors) if shown is not None else None,
         files=_files(config, shown.filter if shown is not None else None),
         figures=[path.name for path in listed(config, "diagnostics", _FIGURES)],
         may_edit=may_edit(user, dag_id),
@@ -67,14 +71,14 @@ def lens_page(
 
 def _publications(
     lens: Lens | None, filter_name: str | None, version: int | None
-) -> tuple[list[str], list[sa.Row], sa.Row | None, str | None]:
-    """Filters, versions of one of them newest first, the one to show, and what its control stars say."""
+) -> tuple[list[str], list[sa.Row], sa.Row | None]:
+    """Filters, versions of one of them newest first, and the one to show."""
     if lens is None:
-        return [], [], None, None
+        return [], [], None
     with reading(lens.engine) as connection:
         filters = photometry.published_filters(connection, lens.name)
         if not filters and filter_name is None:
-            return [], [], None, None
+            return [], [], None
         chosen = filter_name or filters[0]
         columns = (
             publications.c.id,
@@ -87,8 +91,13 @@ def _publications(
         shown = photometry.publication_of(connection, lens.name, chosen, version)
     if shown is None:
         raise HTTPException(404, "there is no such light curve")
-    controls = control_line(json.loads(shown.control_stars)) if shown.control_stars else None
-    return filters, versions, shown, controls
+    return filters, versions, shown
+
+
+def _line(called: Callable[[dict[str, Any]], str], record: str | None) -> str | None:
+    """A JSON record of a publication in one line; None where it has none."""
+    content = json.loads(record or "null")
+    return called(content) if content else None
 
 
 @router.get("/curve.json")

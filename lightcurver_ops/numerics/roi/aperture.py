@@ -67,6 +67,7 @@ def fit_in_aperture(
         flux=found.flux,
         flux_uncertainty=found.flux_uncertainty,
         flux_covariance=found.flux_uncertainty[:, :, None] ** 2,
+        common_flux_covariance=np.zeros((1, 1)),  # nothing is fitted to all epochs together
         positions=position[None],
         positions_uncertainty=scatter[None],
         translations=np.where(known[:, None], seen - turned, expected),

@@ -149,9 +149,9 @@ class Block:
         kept = self._where.call(epoch.follower, self._linear)
         return self.place, epoch.Follower(*(self._where.host(one) for one in kept))
 
-    def flux_covariance(self, shared: Any, rows: Any) -> Array:
-        """As `epoch.flux_covariance`; `shared` and `rows` may be on the device already."""
-        return self._host(self._call(epoch.flux_covariance, shared, rows))
+    def flux_covariance(self, shared: Any, rows: Any, mean: Any) -> Array:
+        """As `epoch.flux_covariance`; the arguments may be on the device already."""
+        return self._host(self._call(epoch.flux_covariance, shared, rows, mean))
 
     def pieces(self) -> "Iterator[Block]":
         """Parts for what takes much memory: on a CPU the epochs one by one, else the whole."""

@@ -376,30 +376,41 @@ def follow(
     return -(follower.inverse @ target[..., None])[..., 0]
 
 
-def flux_covariance(linear: Linear, shared: Any, rows: Any, *, layout: Layout, xp: ModuleType = np) -> Any:
-    """Covariance [B, J, J] of the fluxes of each epoch, its own other unknowns and what is common marginalised.
+def flux_covariance(
+    linear: Linear, shared: Any, rows: Any, mean: Any, *, layout: Layout, xp: ModuleType = np
+) -> Any:
+    """Covariance [B, J, J] of the fluxes of each epoch by which they scatter around what is common to all epochs.
+
+    With `R` the response of an epoch's fluxes to what is common, `C` its covariance and `L` the covariance of the
+    fluxes at a given scene: `L + (R - mean) C (R - mean)^T`. The noise behind `L` does not enter `C`: the normal matrix
+    takes what is orthogonal to it.
 
     Args:
         linear: the epochs.
         shared: [X + N^2] squared (without a free background [X]), covariance of what is common; None: nothing is.
         rows: [X, G] the unpenalised directions in it.
+        mean: [J, X + N^2] the mean response of the fluxes of all epochs to it, see `compressed`.
         layout: what is free.
         xp: the array module.
 
     Returns:
         NaN where no good pixel sees an image.
     """
-    spread = xp.eye(linear.inverse.shape[1])
-    if shared is not None:
-        coupled = coupling(linear, layout, xp)
-        parts = [coupled @ rows.T, coupled[..., layout.moved :]] if layout.background else [coupled @ rows.T]
-        coupled = xp.concatenate(parts, axis=-1)
-        flat = coupled.reshape(-1, coupled.shape[-1]) @ shared
-        spread = spread + flat.reshape(coupled.shape) @ coupled.swapaxes(1, 2)
     back = linear.inverse[:, : layout.sources]
+    covariance = back @ back.swapaxes(1, 2)
+    if shared is not None:
+        response = -back @ compressed(coupling(linear, layout, xp), rows, layout, xp) - mean
+        flat = response.reshape(-1, response.shape[-1]) @ shared
+        covariance = covariance + flat.reshape(response.shape) @ response.swapaxes(1, 2)
     unseen = linear.unseen[:, : layout.sources]
     bad = unseen[:, :, None] | unseen[:, None, :]
-    return xp.where(bad, np.nan, back @ spread @ back.swapaxes(1, 2))
+    return xp.where(bad, np.nan, covariance)
+
+
+def compressed(by_scene: Any, rows: Any, layout: Layout, xp: ModuleType = np) -> Any:
+    """Derivatives [..., G] by (positions, background) as those by (unpenalised directions [X, G], structure)."""
+    free = by_scene @ rows.T
+    return xp.concatenate([free, by_scene[..., layout.moved :]], axis=-1) if layout.background else free
 
 
 def back_projected_variance(weight: Any, psf: Any, *, layout: Layout, xp: ModuleType = np) -> Any:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.device import device
 from lightcurver_ops.numerics.roi import scene
+from lightcurver_ops.numerics.roi.epoch import compressed
 from lightcurver_ops.numerics.roi.result import RoiFit
 from lightcurver_ops.numerics.roi.state import Outcome, Problem, State
 
@@ -18,7 +19,7 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
 
     Args:
         problem, outcome: what was asked, and where the iterations ended.
-        covariances: of the fluxes of each epoch [J, J] where they are known already; None: computed.
+        covariances: independent ones of the fluxes of each epoch [J, J], where they are known already; None: computed.
     """
     layout, state = problem.layout, outcome.state
     sources, moved, size = layout.sources, layout.moved, layout.size
@@ -33,7 +34,9 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
     residuals = np.where(used, (problem.epochs.data - model) * np.sqrt(problem.epochs.weight), np.nan)
     chi2 = chi2 / np.maximum(used.sum(axis=(1, 2)), 1)
     shared, rows = _shared(problem, outcome)
-    covariance = _covariances(problem, state, shared, rows, covariances or [None] * count)
+    mean = _mean_response(problem, outcome, rows)
+    covariance = _covariances(problem, state, shared, rows, mean, covariances or [None] * count)
+    common = np.zeros((sources, sources)) if shared is None else mean @ shared @ mean.T
     if outcome.penalty is not None:
         loss += outcome.penalty.value(state.scene.structure)
     uncertainty = np.sqrt(np.einsum("ejj->ej", covariance))
@@ -44,6 +47,7 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
         flux=np.where(np.isnan(uncertainty), np.nan, state.locals.flux),
         flux_uncertainty=uncertainty,
         flux_covariance=covariance,
+        common_flux_covariance=common,
         positions=state.scene.positions,
         positions_uncertainty=where,
         translations=state.locals.translation,
@@ -73,15 +77,35 @@ def _shared(problem: Problem, outcome: Outcome) -> tuple[Array | None, Array]:
     return np.asarray(np.linalg.pinv(matrix), dtype=np.float64), np.eye(moved)
 
 
+def _mean_response(problem: Problem, outcome: Outcome, rows: Array) -> Array:
+    """Inverse-variance weighted mean over the epochs of `d flux / d (what is common)`, [J, X + N^2] or [J, X]."""
+    layout, normal = problem.layout, outcome.normal
+    if normal is not None:
+        response, weight = normal.flux_response, normal.flux_weight
+    else:
+        size = rows.shape[1]
+        response, weight = np.zeros((layout.sources, size)), np.zeros(layout.sources)
+        for block in problem.blocks(outcome.state) if size else ():
+            more, precision = block.flux_response()
+            response, weight = response + more, weight + precision
+    return np.asarray(compressed(response / np.maximum(weight, 1e-300)[:, None], rows, layout))
+
+
 def _covariances(
-    problem: Problem, state: State, shared: Array | None, rows: Array, known: Sequence[Array | None]
+    problem: Problem,
+    state: State,
+    shared: Array | None,
+    rows: Array,
+    mean: Array,
+    known: Sequence[Array | None],
 ) -> Array:
-    """Of the fluxes of all epochs [E, J, J]; computed where none is known [E]."""
+    """Independent ones of the fluxes of all epochs [E, J, J]; computed where none is known [E]."""
     sources = problem.layout.sources
     result = np.array([np.full((sources, sources), np.nan) if one is None else one for one in known])
     missing = np.array([e for e, one in enumerate(known) if one is None], dtype=int)
     where = device()
-    held, directions = None if shared is None else where.put(shared), where.put(rows)
+    held = None if shared is None else where.put(shared)
+    directions, middle = where.put(rows), where.put(mean)
     for block in problem.of(missing).blocks(state.of(missing)):
-        result[missing[block.place.chosen]] = block.flux_covariance(held, directions)
+        result[missing[block.place.chosen]] = block.flux_covariance(held, directions, middle)
     return result

@@ -9,7 +9,7 @@ from lightcurver_ops.numerics.starlet import smoothing_matrices
 
 Array = NDArray[np.float64]
 
-TIGHTNESS = 20.0
+TIGHTNESS = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ def gaussian_gram(penalty: Penalty, h: Array) -> Array:
     A Laplace prior `exp(-w |c|)` has the variance 2 / w^2; where the solution has a coefficient well beyond that, its
     local curvature w / |c| (the majorising parabola) is smaller and counts instead. At coarse scales the coefficients
     are redundant, and every 2^(j-1)-th stands for its neighbours. That prior, though, allows as much structure as the
-    noise would hide in each coefficient, where the penalised solution has next to none: the uncertainties of images
-    would be 3 to 5 times their errors. TIGHTNESS was calibrated on simulated quads around ellipticals.
+    noise would hide in each coefficient, where the penalised solution has next to none: the common errors of images
+    would be 2 to 4 times their biases. TIGHTNESS makes them equal in the mean of 38 simulated seasons of doubles and
+    quads around Sersic galaxies of all kinds, some with a disc that the model does not know.
     """
     fine = h.shape[0]
     matrices = smoothing_matrices(fine)

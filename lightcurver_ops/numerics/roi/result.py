@@ -52,8 +52,11 @@ class RoiFit:
 
     Attributes:
         flux: [E, J], unit of the data (total flux); NaN where an epoch does not constrain it.
-        flux_uncertainty: [E, J], 1 sigma, background, positions and translations marginalised.
-        flux_covariance: [E, J, J].
+        flux_uncertainty: [E, J], 1 sigma, of what differs from epoch to epoch, see `flux_covariance`.
+        flux_covariance: [E, J, J] independent: of the fluxes around what is common, the epoch's translation and sky
+            marginalised; what is unknown of positions and background is in it as far as it moves the epochs apart.
+        common_flux_covariance: [J, J] of an offset that the fluxes of all epochs share, from what is unknown of
+            positions and background; the covariance of any flux is the sum of both.
         positions: [J, 2] (x, y) from the stamp centre, data pixels.
         positions_uncertainty: [J, 2], 1 sigma; 0 where fixed.
         translations: [E, 2] (dx, dy), data pixels.
@@ -74,6 +77,7 @@ class RoiFit:
     flux: Array
     flux_uncertainty: Array
     flux_covariance: Array
+    common_flux_covariance: Array
     positions: Array
     positions_uncertainty: Array
     translations: Array
@@ -89,3 +93,8 @@ class RoiFit:
     n_iter: int
     status: str
     updated: bool = False
+
+    @property
+    def common_flux_uncertainty(self) -> Array:
+        """[J], 1 sigma, of the offset that the fluxes of all epochs share."""
+        return np.sqrt(np.diag(self.common_flux_covariance))

@@ -41,7 +41,7 @@ class Memory:
         problem: the epochs and what is asked of them, outlying pixels without weight.
         state: the solution.
         normal: the sum over the epochs.
-        covariances: [E, J, J] of the fluxes.
+        covariances: [E, J, J] of the fluxes, independent, see `RoiFit`.
         since: epochs that came, went or changed since the last fit from scratch.
         scratch: epochs of that fit.
     """
