@@ -31,6 +31,7 @@ DIVERGED = 10.0  # times the smallest loss so far: the iterations will not come 
 SKETCH = 12  # epochs that are enough to find the scene before all are asked
 SKETCH_TOLERANCE = 0.1  # of a flux's uncertainty
 SKETCH_LOSS_TOLERANCE = 2.0
+SKETCH_CHI2 = 2.0  # per pixel
 JUDGEMENTS = 3
 SAME_PIXELS = 0.01  # of an epoch's: judgements that differ by less lead to the same scene
 
@@ -50,16 +51,26 @@ def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
     if few and not reject:
         return problem, everything(problem, state)
     chosen = problem.kept if few else most_informative(problem, state)
-    options = replace(problem.options, flux_tolerance=SKETCH_TOLERANCE)
-    sketch = everything(
-        replace(problem, options=options).of(chosen), state.of(chosen), loss_tolerance=SKETCH_LOSS_TOLERANCE
-    ).state
-    state = state.with_locals_of(sketch, chosen)
+    state = state.with_locals_of(sketched(problem.of(chosen), state.of(chosen), known=False), chosen)
     if not reject:
         fixed = replace(problem, layout=replace(problem.layout, background=False, move_positions=False))
         return problem, everything(problem, points_only(fixed, state).state, known=True)
-    problem, state = judged(problem, state)
+    first = problem
+    problem, state = judged(first, state)
+    if differs(first, problem):  # the sketch had in it what did not belong there
+        chosen = problem.kept if few else most_informative(problem, state)
+        state = state.with_locals_of(sketched(problem.of(chosen), state.of(chosen), known=True), chosen)
+        problem, state = judged(problem, state)
     return until_agreed(problem, state, partial(everything, known=True))
+
+
+def sketched(problem: Problem, state: State, *, known: bool) -> State:
+    """Roughly everything; given up early where it does not fit, as what is wrong then shows already."""
+    options = replace(problem.options, flux_tolerance=SKETCH_TOLERANCE)
+    worth = SKETCH_CHI2 * 0.5 * np.count_nonzero(problem.epochs.weight)
+    return everything(
+        replace(problem, options=options), state, known=known, loss_tolerance=SKETCH_LOSS_TOLERANCE, worth=worth
+    ).state
 
 
 def until_agreed(
@@ -115,6 +126,7 @@ def everything(
     normal: NormalMatrix | None = None,
     known: bool = False,
     loss_tolerance: float = LOSS_TOLERANCE,
+    worth: float = np.inf,
 ) -> Outcome:
     """Background, positions, fluxes and translations together.
 
@@ -124,6 +136,7 @@ def everything(
         known: the start's scene is near the solution. Otherwise a galaxy is looked for, the positions are held until
             the background is known, and the matrix is made twice.
         loss_tolerance: what the loss may still fall by from one outer iteration to the next.
+        worth: with a greater loss the iterations end as soon as the scene is roughly known.
     """
     layout, options = problem.layout, problem.options
     moved = layout.moved
@@ -172,6 +185,8 @@ def everything(
             best = state
         settled = outer > early and abs(history[-1] - history[-2]) < loss_tolerance
         done = settled and inner_converged and largest < options.flux_tolerance and not rebuild
+        if outer > early and history[-1] > worth:
+            break
         if done or outer == options.max_relinearisations:
             break
         if outer == 0 and search:

@@ -152,9 +152,10 @@ def _noise_refined(problem: Problem, model: Array) -> Problem:
     rough = np.flatnonzero(trust.scale != 1.0)
     if not len(rough):
         return problem
-    pull, scale = np.abs(_pull(problem, model)), trust.scale.copy()
+    pull, scale = np.abs(problem.epochs.data - model) * np.sqrt(trust.given), trust.scale.copy()
     for e in rough:
-        scale[e] *= np.clip(MAD_TO_SIGMA * np.median(pull[e][trust.given[e] > 0]), 0.5, 2.0)
+        seen = MAD_TO_SIGMA * np.median(pull[e][trust.given[e] > 0])
+        scale[e] = np.clip(seen, 0.5 * scale[e], 2.0 * scale[e])
     changed = (trust.scale / scale)[:, None, None] ** 2
     epochs = problem.epochs._replace(weight=problem.epochs.weight * changed)
     return replace(problem, epochs=epochs, trust=trust._replace(scale=scale))

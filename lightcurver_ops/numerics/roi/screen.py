@@ -82,10 +82,10 @@ def _disagreeing(problem: Problem, weight: Array) -> tuple[Mask, Mask]:
             own[e] = _own_part(columns, held, images[e] - median, own[e], error[e], usable[e], turn > ROUNDS // 2)
         median = _median(images - own, usable)
     pull = np.where(usable, (images - own - median) / _error(median, variance), 0.0)
-    outlying = np.array([_grown(one) for one in np.abs(pull)])
+    outlying = np.array([_grown(_filled(one, ok)) for one, ok in zip(np.abs(pull), usable, strict=True)])
     light = np.where(usable, median**2, 0.0)
     share = (outlying * light).sum(axis=(1, 2)) / np.maximum(light.sum(axis=(1, 2)), 1e-300)
-    part = outlying.sum(axis=(1, 2)) / np.maximum(usable.sum(axis=(1, 2)), 1)
+    part = (outlying & usable).sum(axis=(1, 2)) / np.maximum(usable.sum(axis=(1, 2)), 1)
     seen = (images * np.where(usable, median, 0.0)).sum(axis=(1, 2))
     lost = seen < LEAST_LIGHT * light.sum(axis=(1, 2))
     aside = (part > TOO_MANY) | (share > 0.5) | lost
