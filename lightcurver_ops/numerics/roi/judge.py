@@ -25,6 +25,7 @@ PASSES = 3
 STEPS = 10  # of the own unknowns
 HUBER = 1.5  # sigma: beyond, a pixel's weight falls with its residual
 HUBER_STEPS = 12
+NOISE_STEP = 0.1  # of the logarithm of a corrected noise
 DOUBTFUL = 0.01  # of an epoch's pixels outlying: then least squares is no start for it
 GROWN_FROM = 3  # connected outlying pixels: less is a cosmic's, whose neighbours are as good as any
 GROWN_SIGMA = 1.2  # of the mean of 3 x 3 pixels: what belongs to such a group
@@ -155,7 +156,9 @@ def _noise_refined(problem: Problem, model: Array) -> Problem:
     pull, scale = np.abs(problem.epochs.data - model) * np.sqrt(trust.given), trust.scale.copy()
     for e in rough:
         seen = MAD_TO_SIGMA * np.median(pull[e][trust.given[e] > 0])
-        scale[e] = np.clip(seen, 0.5 * scale[e], 2.0 * scale[e])
+        # In steps: it is known no better, and a fit that comes from elsewhere must find the same.
+        step = NOISE_STEP * np.round(np.log(max(seen, 1e-30)) / NOISE_STEP)
+        scale[e] = np.clip(np.exp(step), 0.5 * scale[e], 2.0 * scale[e])
     changed = (trust.scale / scale)[:, None, None] ** 2
     epochs = problem.epochs._replace(weight=problem.epochs.weight * changed)
     return replace(problem, epochs=epochs, trust=trust._replace(scale=scale))
