@@ -40,7 +40,7 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
     found = misfit(problem, state)
     # What of an epoch that does not fit is orthogonal to its fluxes is seen; what went into them may be as much.
     covariance[problem.trust.aside] *= (1.0 + found.excess[problem.trust.aside])[:, None, None]
-    covariance[problem.trust.aside & (found.wrong > NO_MEASUREMENT)] = np.nan
+    covariance[problem.trust.aside & ((found.wrong > NO_MEASUREMENT) | found.absent)] = np.nan
     uncertainty = np.sqrt(np.einsum("ejj->ej", covariance))
     where = np.zeros((sources, 2))
     if shared is not None and moved:

@@ -33,6 +33,7 @@ MOST_LEFT_OUT = 0.5  # of an epoch's pixels, or of the light of its images
 CHI2_SPREAD, CHI2_FACTOR = 5.0, 2.0  # robust sigma, and a factor, above the median of the epochs
 MISFIT_FACTOR, LEAST_MISFIT = 2.0, 0.02  # the same for the residual relative to the light
 FADED = 0.3  # of their median in other epochs: all images, in an epoch that does not fit either
+ABSENT = 0.5  # of the background's light is missing
 NO_MEASUREMENT = 0.5  # of the light is misfit: such an epoch's fluxes mean nothing
 
 
@@ -46,6 +47,7 @@ class Misfit:
         excess: [E] what chi2 of all given pixels is above their number.
         wrong: [E] as `relative`, of all given pixels.
         left_out: [E] good pixels that are not used.
+        absent: [E] the scene's background is not there: a frame of another place, however little its noise says of it.
         light_lost: [E] share of the images' light, squared and weighted, in them.
     """
 
@@ -55,6 +57,7 @@ class Misfit:
     wrong: Array
     left_out: NDArray[np.int_]
     light_lost: Array
+    absent: Mask
 
 
 def judged(problem: Problem, state: State) -> tuple[Problem, State]:
@@ -104,8 +107,18 @@ def misfit(problem: Problem, state: State) -> Misfit:
         excess=excess,
         wrong=np.sqrt(excess / np.maximum((given * model**2).sum(axis=(1, 2)), 1e-300)),
         left_out=left_out.sum(axis=(1, 2)),
+        absent=_absent(problem, state, light),
         light_lost=(left_out * images).sum(axis=(1, 2)) / np.maximum(images.sum(axis=(1, 2)), 1e-300),
     )
+
+
+def _absent(problem: Problem, state: State, light: Array) -> Mask:
+    """Epochs [E] that show far less than the background; images add to what they show, and never take from it."""
+    given = problem.trust.weight
+    power = (given * light**2).sum(axis=(1, 2))
+    above = (given * light * (problem.epochs.data - state.locals.sky[:, None, None])).sum(axis=(1, 2))
+    missing = 1.0 - above / np.maximum(power, 1e-300)
+    return (missing > ABSENT) & (missing * np.sqrt(power) > PIXEL_SIGMA)
 
 
 def _fitted(problem: Problem, state: State) -> tuple[Problem, State]:
@@ -194,7 +207,7 @@ def _out_of_line(problem: Problem, state: State, found: Misfit) -> Mask:
     if problem.layout.sources:
         faded = np.all(state.locals.flux < FADED * np.median(state.locals.flux, axis=0), axis=1)
         faded &= high | (found.left_out > DOUBTFUL * pixels)
-    wanted = np.flatnonzero((high & misfits) | much | faded)
+    wanted = np.flatnonzero((high & misfits) | much | faded | found.absent)
     worst = wanted[np.argsort(-found.excess[wanted] / pixels[wanted])][: count // 2]
     aside = np.zeros(count, dtype=bool)
     aside[worst] = True
