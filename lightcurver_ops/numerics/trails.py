@@ -95,7 +95,9 @@ def _binned(relative: Array, known: Mask, factor: int) -> tuple[Array, Mask]:
     cut = (slice(0, ny * factor), slice(0, nx * factor))
     blocks = (ny, factor, nx, factor)
     count = known[cut].reshape(blocks).sum(axis=(1, 3))
-    mean = relative[cut].reshape(blocks).sum(axis=(1, 3)) / np.maximum(count, 1) * np.sqrt(np.maximum(count, 1))
+    mean = (
+        relative[cut].reshape(blocks).sum(axis=(1, 3)) / np.maximum(count, 1) * np.sqrt(np.maximum(count, 1))
+    )
     usable = count > factor**2 / 2
     sky = ndimage.median_filter(mean[::2, ::2], SKY_BOX // 2 + 1)
     sky = np.repeat(np.repeat(sky, 2, axis=0), 2, axis=1)[:ny, :nx]
@@ -115,7 +117,9 @@ def _strongest_line(binned: Array, usable: Mask) -> tuple[float, float, float, f
         long_enough = counts > SHORTEST * min(binned.shape)
         snr = np.where(long_enough, sums / np.sqrt(np.maximum(counts, 1.0)), 0.0)
         # Against the scatter of all lines: stars and what is left of the sky make it larger than one.
-        snr /= max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(snr[long_enough]))) if long_enough.any() else 1.0)
+        snr /= max(
+            1.0, MAD_TO_SIGMA * float(np.median(np.abs(snr[long_enough]))) if long_enough.any() else 1.0
+        )
         row, rise = np.unravel_index(int(np.argmax(snr)), snr.shape)
         if snr[row, rise] > best:
             best = float(snr[row, rise])
@@ -123,13 +127,13 @@ def _strongest_line(binned: Array, usable: Mask) -> tuple[float, float, float, f
     return ends
 
 
-def _oriented(array: Array, turn: int) -> Array:
+def _oriented(array: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
     """The array turned such that its lines rise by 0 to 1: as is, mirrored, transposed, transposed and mirrored."""
     side = array.T if turn >= 2 else array
     return side[::-1] if turn % 2 else side
 
 
-def _line_sums(array: Array) -> Array:
+def _line_sums(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sums along lines from row r of the first column, r from -L to ny - 1, to r + rise of the last of L columns."""
     columns = 1 << int(np.ceil(np.log2(array.shape[1])))
     rows = array.shape[0] + columns
@@ -167,9 +171,7 @@ def _back(
     return float(x[0]), float(y[0]), float(x[1]), float(y[1])
 
 
-def _examined(
-    relative: Array, known: Mask, ends: tuple[float, ...], fwhm: float | None
-) -> Trail | None:
+def _examined(relative: Array, known: Mask, ends: tuple[float, ...], fwhm: float | None) -> Trail | None:
     """The trail along a line: its place refined, its ends and its width; None where the line is no trail."""
     for _ in range(3):
         pieces, centres = _profiles(relative, known, ends)
@@ -220,7 +222,7 @@ def _examined(
     # A trail that ends in the frame is masked a piece further; one that does not, to the edge.
     first = np.array(ends[:2]) + step * max(begin - 1, -len(lit) if begin == 0 else 0)
     last = np.array(ends[:2]) + step * (min(end + 1, len(lit)) if end < len(lit) else 2 * len(lit))
-    return Trail(*map(float, (*first, *last)), half_width=float(half))
+    return Trail(float(first[0]), float(first[1]), float(last[0]), float(last[1]), float(half))
 
 
 def _profiles(relative: Array, known: Mask, ends: tuple[float, ...]) -> tuple[Array | None, Array]:
@@ -278,12 +280,13 @@ def _longest_part(lit: Mask) -> tuple[int, int]:
     """The longest stretch [begin, end) that begins and ends lit and of which `LIT` is."""
     total = np.concatenate([[0], np.cumsum(lit)])
     best = (0, 0)
-    for begin in np.flatnonzero(lit):
-        for end in np.flatnonzero(lit)[::-1] + 1:
+    places = [int(one) for one in np.flatnonzero(lit)]
+    for begin in places:
+        for end in (one + 1 for one in reversed(places)):
             if end - begin <= best[1] - best[0]:
                 break
             if total[end] - total[begin] >= LIT * (end - begin):
-                best = (int(begin), int(end))
+                best = (begin, end)
                 break
     begin, end = best
     # A star beyond the end does not make the trail longer.

@@ -14,7 +14,9 @@ def sky_with_stars(seed, n_stars=50, brightest=4.0):
     rng = np.random.default_rng(seed)
     image = rng.normal(size=SHAPE)
     for x, y, peak in zip(
-        rng.uniform(0, SHAPE[1], n_stars), rng.uniform(0, SHAPE[0], n_stars), rng.uniform(1, brightest, n_stars)
+        rng.uniform(0, SHAPE[1], n_stars),
+        rng.uniform(0, SHAPE[0], n_stars),
+        rng.uniform(1, brightest, n_stars),
     ):
         image += 10**peak * np.exp(-0.5 * ((X - x) ** 2 + (Y - y) ** 2) / 1.6**2)
     return image

@@ -69,7 +69,11 @@ def sketched(problem: Problem, state: State, *, known: bool) -> State:
     options = replace(problem.options, flux_tolerance=SKETCH_TOLERANCE)
     worth = SKETCH_CHI2 * 0.5 * np.count_nonzero(problem.epochs.weight)
     return everything(
-        replace(problem, options=options), state, known=known, loss_tolerance=SKETCH_LOSS_TOLERANCE, worth=worth
+        replace(problem, options=options),
+        state,
+        known=known,
+        loss_tolerance=SKETCH_LOSS_TOLERANCE,
+        worth=worth,
     ).state
 
 

@@ -150,7 +150,7 @@ def _outlying(problem: Problem, model: Array) -> Mask:
     pull = _pull(problem, model)
     outlying = np.abs(pull) > PIXEL_SIGMA
     for e in np.flatnonzero(outlying.sum(axis=(1, 2)) >= GROWN_FROM):
-        groups, number = ndimage.label(outlying[e], np.ones((3, 3)))
+        groups, _ = ndimage.label(outlying[e], np.ones((3, 3)))
         large = np.flatnonzero(np.bincount(groups.ravel())[1:] >= GROWN_FROM) + 1
         if not len(large):
             continue

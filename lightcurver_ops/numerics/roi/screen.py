@@ -76,10 +76,14 @@ def _disagreeing(problem: Problem, weight: Array) -> tuple[Mask, Mask]:
         slopes = np.gradient(median)
         columns = np.stack([*sources, np.ones_like(median), *slopes]).reshape(-1, size**2)
         held = np.zeros(len(columns))
-        held[-2:] = 1.0 / problem.options.translation_sigma**2 if problem.options.translation_sigma > 0 else 1e12
+        held[-2:] = (
+            1.0 / problem.options.translation_sigma**2 if problem.options.translation_sigma > 0 else 1e12
+        )
         error = _error(median, variance)
         for e in range(count):
-            own[e] = _own_part(columns, held, images[e] - median, own[e], error[e], usable[e], turn > ROUNDS // 2)
+            own[e] = _own_part(
+                columns, held, images[e] - median, own[e], error[e], usable[e], turn > ROUNDS // 2
+            )
         median = _median(images - own, usable)
     pull = np.where(usable, (images - own - median) / _error(median, variance), 0.0)
     outlying = np.array([_grown(_filled(one, ok)) for one, ok in zip(np.abs(pull), usable, strict=True)])
@@ -137,7 +141,9 @@ def _matched(problem: Problem, weight: Array) -> tuple[Array, Array, Mask, Array
     area = np.array([np.count_nonzero(one > 0.5 * one.max()) for one in psf])
     width = BROADER * np.percentile(2.0 * np.sqrt(area / np.pi) / k, 80) / np.sqrt(8 * np.log(2))
     target = np.exp(-2 * (np.pi * width) ** 2 * (fy[:, None] ** 2 + fx**2))
-    gain = target * np.conj(transfer) / np.maximum(np.abs(transfer) ** 2, (target / LARGEST_GAIN) ** 2 + 1e-20)
+    gain = (
+        target * np.conj(transfer) / np.maximum(np.abs(transfer) ** 2, (target / LARGEST_GAIN) ** 2 + 1e-20)
+    )
     images, variance, usable = np.empty((3, problem.count, n, n))
     for e in range(problem.count):
         good = weight[e] > 0
@@ -156,7 +162,9 @@ def _matched(problem: Problem, weight: Array) -> tuple[Array, Array, Mask, Array
     centre = (n - 1) / 2 + MARGIN
     seen = target * np.sinc(fy)[:, None] * np.sinc(fx)
     sources = [
-        fft.irfft2(seen * np.exp(-2j * np.pi * (fy[:, None] * (centre + y) + fx * (centre + x))), (side, side))
+        fft.irfft2(
+            seen * np.exp(-2j * np.pi * (fy[:, None] * (centre + y) + fx * (centre + x))), (side, side)
+        )
         for x, y in problem.prior.positions
     ]
     points = np.array(sources).reshape(-1, side, side)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -178,7 +186,9 @@ def _turned(image: Array, angle: float, *, order: int = 3) -> Array:
     c, s = np.cos(angle), np.sin(angle)
     matrix = np.array([[c, s], [-s, c]])
     middle = (np.array(image.shape) - 1) / 2
-    return np.asarray(ndimage.affine_transform(image, matrix, middle - matrix @ middle, order=order, cval=0.0))
+    return np.asarray(
+        ndimage.affine_transform(image, matrix, middle - matrix @ middle, order=order, cval=0.0)
+    )
 
 
 def _in_stamp(outlying: Mask, problem: Problem, e: int) -> Mask:

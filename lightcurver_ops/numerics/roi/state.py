@@ -69,7 +69,7 @@ class Problem:
 
     def of(self, chosen: Chosen) -> "Problem":
         """The problem of some epochs."""
-        trust = Trust(*(array[chosen] for array in self.trust))
+        trust = Trust(self.trust.given[chosen], self.trust.scale[chosen], self.trust.aside[chosen])
         return replace(self, epochs=self.epochs.of(chosen), trust=trust)
 
     @property
