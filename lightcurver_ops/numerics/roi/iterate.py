@@ -123,7 +123,7 @@ def most_informative(problem: Problem, state: State) -> list[int]:
     return sorted(int(e) for e in np.argsort(-precision, kind="stable")[:SKETCH])
 
 
-def everything(
+def everything(  # noqa: PLR0915 - one iteration, from top to bottom
     problem: Problem,
     state: State,
     *,

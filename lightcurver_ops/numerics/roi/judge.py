@@ -78,7 +78,7 @@ def judged(problem: Problem, state: State) -> tuple[Problem, State]:
     if len(chosen):
         state = state.with_locals_of(_reweighted(problem.of(chosen), state.of(chosen)), chosen)
     for _ in range(PASSES):
-        model, light = _models(problem, state)
+        model = _models(problem, state)[0]
         bad = _outlying(problem, model)
         weight = np.where(bad, 0.0, problem.trust.weight)
         if np.array_equal(weight, problem.epochs.weight) and not len(chosen):
