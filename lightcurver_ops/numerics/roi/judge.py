@@ -71,7 +71,7 @@ def judged(problem: Problem, state: State) -> tuple[Problem, State]:
         The problem with new weights, noise scales and epochs set aside, and the state with the own unknowns of all.
     """
     problem, state = _fitted(problem, state)
-    model, light = _models(problem, state)
+    model = _models(problem, state)[0]
     problem = _noise_refined(problem, model)
     doubtful = _outlying(problem, model).sum(axis=(1, 2)) > DOUBTFUL * problem.trust.given[0].size
     chosen = np.flatnonzero(doubtful | problem.trust.aside)
