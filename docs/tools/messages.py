@@ -91,6 +91,7 @@ TEXTS: dict[tuple[str, str], str] = {
         "ReadConvertSkysubCharacterCatalog._without_frame",
     ): "reason",
     ("stages/read_convert_skysub_character_catalog.py", "_ephemerides"): "warning",
+    ("numerics/roi/judge.py", "notes"): "part",
     ("stages/usage.py", ""): "reason",
     ("storage/prepared.py", "validate_prepared"): "part",
 }

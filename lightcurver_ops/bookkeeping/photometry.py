@@ -325,6 +325,15 @@ def published_filters(connection: sa.Connection, lens: str) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
+def epoch_notes_of(connection: sa.Connection, lens: str) -> dict[str, dict[str, Any]]:
+    """image_relpath: note and aside, of the frames of which the newest light curves left something out."""
+    notes: dict[str, dict[str, Any]] = {}
+    for filter_name in published_filters(connection, lens):
+        publication = publication_of(connection, lens, filter_name)
+        notes |= json.loads((publication and publication.epoch_notes) or "{}")
+    return notes
+
+
 def points_of(connection: sa.Connection, publication_id: int) -> list[sa.Row]:
     """The points of a publication, by time and label, with the number of the frame (`all_frames`)."""
     table = light_curve_points

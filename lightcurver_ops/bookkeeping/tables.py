@@ -376,6 +376,11 @@ publications = Table(
         Text,
         comment="JSON: by image the error that all its points share, beside flux_uncertainty; null: within it",
     ),
+    Column(
+        "epoch_notes",
+        Text,
+        comment="JSON: frames.image_relpath: what the joint model left out of it and why, whether all of it",
+    ),
     Column("files", Text, comment="JSON: files of its snapshot, relative to the workdir: their sha256"),
     Column("rows_sha256", String(64), comment="sha256 of this row and its points; null: not recorded"),
     *_provenance(),

@@ -46,7 +46,7 @@ def list_frames(
         with reading(lens.engine) as connection:
             usages = usage(connection, lens.config)
             never = _never_imported(connection, lens)
-    shown = [item for item in usages if item.reason or not unused]
+    shown = [item for item in usages if item.reason or item.aside or not unused]
     if as_csv:
         _print_csv(shown)
         return
@@ -70,16 +70,18 @@ def list_frames(
             _number(item.frame.seeing_arcseconds, 2),
             _number(item.frame.sky_level_electron_per_second, 2),
             _number(item.frame.ellipticity, 2),
-            "no" if item.reason else "yes",
-            item.reason or "",
+            item.used,
+            item.reason or item.note or "",
         ]
         for item in shown
     ]
     if rows:
         typer.echo(table(header, rows, numeric={0, 2, 4, 5, 6}) + "\n")
     used = sum(item.reason is None for item in usages)
+    aside = sum(item.aside for item in usages)
+    also = f" ({aside} of them set aside by the joint model)" if aside else ""
     typer.echo(
-        f"{counted(len(usages), 'frame')}, {used} used, {len(usages) - used} not; "
+        f"{counted(len(usages), 'frame')}, {used} used{also}, {len(usages) - used} not; "
         f"{counted(len(never), 'raw file')} could not be imported"
     )
     for path, reason in never.items():
@@ -98,6 +100,8 @@ def why(config: Config, names: Names) -> None:
     wanted = _matching(usages, names, config, also={name for name in names if rejected[name]})
     for item in wanted:
         typer.echo(f"{item.frame.image_relpath}: {item.reason or 'used'}")
+        if item.note:
+            typer.echo(f"  joint model: {item.note}")
         if item.frame.warnings:
             typer.echo(f"  warning: {item.frame.warnings}")
     for path, reason in _of_names(never, names).items():
@@ -165,7 +169,7 @@ def _number(value: float | None, digits: int) -> str:
 
 def _print_csv(usages: list[FrameUsage]) -> None:
     writer = csv.writer(sys.stdout)
-    writer.writerow([*frames_table.columns.keys(), "reason_not_used"])
+    writer.writerow([*frames_table.columns.keys(), "reason_not_used", "note_of_the_model"])
     for item in usages:
         values = {**item.frame._mapping, "id": item.frame.number}
-        writer.writerow([*(values[name] for name in frames_table.columns.keys()), item.reason])  # noqa: SIM118
+        writer.writerow([*(values[name] for name in frames_table.columns.keys()), item.reason, item.note])  # noqa: SIM118

@@ -284,6 +284,8 @@ class Cutouts(Section):
     """Find and mask full bad rows and columns."""
     clean_cosmics: bool = True
     """Mask cosmics."""
+    mask_trails: bool = True
+    """Find trails of satellites and the like in the whole frame, and mask them."""
     cosmics_masking_params: Cosmics = Cosmics()
     """How cosmics are told from stars."""
     saturation_level: Positive | None = None

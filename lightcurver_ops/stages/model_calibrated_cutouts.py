@@ -15,7 +15,7 @@ from lightcurver_ops.bookkeeping import ledger, photometry, stars
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of_file
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.errors import NothingToDo
+from lightcurver_ops.errors import NothingToDo, QualityGate
 from lightcurver_ops.stages.base import Report, Run, RunOptions, Stage
 from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path
 from lightcurver_ops.stages.control_light_curves import (
@@ -41,6 +41,8 @@ from lightcurver_ops.stages.publication_summary import save_summary
 from lightcurver_ops.stages.publishing import snapshot_writer
 from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of, starting_background_path
 from lightcurver_ops.stages.stamp_extraction import ROI
+
+MOST_MOVED = 0.3  # sigma
 
 
 class ModelCalibratedCutouts(Stage):
@@ -98,6 +100,7 @@ class ModelCalibratedCutouts(Stage):
                 for filter_name in units
             }
             before = ledger.products_of(connection, self.lens.name, self.name)
+        missed: list[QualityGate] = []
         for filter_name, inputs_hash in units.items():
             path, chosen = prepared_path(self.config, filter_name), controls_of[filter_name]
             prepared = prepared_files.read_prepared(path)
@@ -106,6 +109,10 @@ class ModelCalibratedCutouts(Stage):
                 self._forget(filter_name, ())
             fit_one = partial(self._fit, filter_name)
             fit = fit_one(self.config, prepared, scene, ROI)
+            unsupported = unsupported_fit(self.lens.name, filter_name, fit)
+            if unsupported is not None:
+                missed.append(unsupported)
+                continue
             labels = list(self.config.roi.point_sources)
             controls = measure_controls(self.config, filter_name, chosen, fit_one)
             self._forget(filter_name, [ROI, *(f"control_{star.name}" for star in chosen.stars)])
@@ -123,10 +130,13 @@ class ModelCalibratedCutouts(Stage):
             state = "converged" if fit.converged else "NOT converged"
             state = f"{state} (an update)" if fit.updated else state
             run.note(f"{filter_name}: {len(prepared.mjd)} epochs, {state}, chi2 {np.median(fit.chi2):.2f}")
+            self._note_left_out(filter_name, prepared, fit, run)
             self._note_controls(filter_name, chosen, record, run)
             self._publish(
                 filter_name, labels, prepared, fit, (errors, common), epochs, record, inputs_hash, run
             )
+        if missed:  # the light curves of other filters are published first
+            raise missed[0]
 
     def _fit(self, filter_name: str, config: LensConfig, prepared: Any, scene: Scene, name: str) -> Any:
         """Fit the lens, ``ROI``, or a control star, ``control_<name>``."""
@@ -143,6 +153,23 @@ class ModelCalibratedCutouts(Stage):
     def _memory(self, filter_name: str, name: str) -> Path:
         """What a fit keeps for the next one."""
         return prepared_path(self.config, filter_name, f"_memory_{name}_v{self.version}.h5")
+
+    def _note_left_out(self, filter_name: str, prepared: Any, fit: Any, run: Run) -> None:
+        aside = [
+            f"frame {int(prepared.frame_id[e])}: {note}"
+            for e, note in enumerate(fit.epoch_note)
+            if fit.aside[e]
+        ]
+        partly = sum(bool(note) for note in fit.epoch_note) - len(aside)
+        if aside:
+            run.note(
+                f"{filter_name}: WARNING: {len(aside)} epochs set aside by the joint model: {'; '.join(aside[:3])}"
+            )
+        if partly:
+            run.note(
+                f"{filter_name}: of {partly} epochs the joint model left out pixels, or corrected the noise map "
+                "(`lcops frames list` has them)"
+            )
 
     def _note_controls(
         self, filter_name: str, chosen: Controls, record: dict[str, Any] | None, run: Run
@@ -212,7 +239,17 @@ class ModelCalibratedCutouts(Stage):
         names = {row.number: relpath for relpath, row in origins.frames.items()}
         document = origins.document(filter_name, [names[int(number)] for number in prepared.frame_id])
         document["errors"] = without_nan(control_stars)
-        document["model"] = {"converged": bool(fit.converged), "update_of_an_earlier_fit": bool(fit.updated)}
+        notes = {
+            names[int(prepared.frame_id[e])]: {"note": note, "aside": bool(fit.aside[e])}
+            for e, note in enumerate(fit.epoch_note)
+            if note
+        }
+        publication["epoch_notes"] = json.dumps(notes, sort_keys=True)
+        document["model"] = {
+            "converged": bool(fit.converged),
+            "update_of_an_earlier_fit": bool(fit.updated),
+            "epochs": notes,
+        }
         columns = {name: values for name, values in epochs.items() if name != "frame_id"}
         snapshot = snapshot_writer(self.config, filter_name, publication, (labels, columns), document)
 
@@ -272,3 +309,28 @@ class ModelCalibratedCutouts(Stage):
 
 def _json_or_none(content: Any) -> str | None:
     return None if content is None else json.dumps(content, sort_keys=True)
+
+
+def unsupported_fit(lens: str, filter_name: str, fit: Any) -> QualityGate | None:
+    """Why a fit must not be published; None where it may be.
+
+    A fit that ends without meeting its criterion is harmless where its fluxes hardly moved any more. Above
+    `MOST_MOVED` the error of the iteration is no longer small against the quoted one.
+    """
+    count, aside = len(fit.chi2), int(np.count_nonzero(fit.aside))
+    if not fit.converged and fit.last_move > MOST_MOVED:
+        return QualityGate(
+            f"{lens}: filter {filter_name}: the joint model did not converge: its last iteration moved a flux by "
+            f"{fit.last_move:.2g} sigma, above {MOST_MOVED:g}; the last light curve stays. Look at the frames with the "
+            "largest chi2, and that roi.point_sources are right",
+            last_move=float(fit.last_move),
+        )
+    if 2 * aside >= count > 2:
+        return QualityGate(
+            f"{lens}: filter {filter_name}: {aside} of {count} epochs do not fit what the others have in common, and "
+            "nobody knows which are right; the last light curve stays. Check their PSFs, plate solutions and noise, "
+            "and eliminate what is bad (`lcops frames eliminate`)",
+            epochs=count,
+            aside=aside,
+        )
+    return None

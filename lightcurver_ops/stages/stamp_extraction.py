@@ -41,6 +41,7 @@ class StampExtraction(Stage):
     name = "stamp_extraction"
     title = "Cutouts, noise maps, masks"
     depends_on = ("read_convert_skysub_character_catalog", "plate_solving", "query_gaia_for_stars")
+    version = 2
     config_keys = ("cutouts", "roi.ra", "roi.dec")
     frame_wise = True
 
@@ -109,7 +110,7 @@ def index_regions(lens: Lens) -> None:
 def extract_stamps(task: StampTask) -> None:
     """Cut the stamps of one frame and write its regions file. Runs in a worker."""
     from lightcurver_ops.astrometry.geometry import sky_to_pixel
-    from lightcurver_ops.numerics import noise
+    from lightcurver_ops.numerics import noise, trails
     from lightcurver_ops.storage import frames as frame_files
     from lightcurver_ops.storage import regions as region_files
 
@@ -117,11 +118,14 @@ def extract_stamps(task: StampTask) -> None:
     settings, roi = task.config.cutouts, task.config.roi
     wcs = frame_files.wcs_of(frame.header)
     noise_map = noise.noise_map(frame.image, task.rms, task.exptime)
+    unusable = frame.saturated | frame.bad
+    if settings.mask_trails:
+        unusable = unusable | trails.trail_pixels(frame.image, noise_map, task.fwhm)
     roi_x, roi_y = (float(value[0]) for value in sky_to_pixel(wcs, roi.ra, roi.dec))
     stars, size = task.positions, settings.stamp_size_stars
-    cut = _cut(task, frame, noise_map, wcs, stars, size) if stars else {}
+    cut = _cut(task, frame, noise_map, unusable, wcs, stars, size) if stars else {}
     like_roi = {ROI: (roi_x, roi_y), **task.controls}
-    cut |= _cut(task, frame, noise_map, wcs, like_roi, settings.stamp_size_ROI)
+    cut |= _cut(task, frame, noise_map, unusable, wcs, like_roi, settings.stamp_size_ROI)
     if not cut[ROI].good.any():
         raise BadFrame(
             f"{task.unit}: no usable pixel in the ROI: it lies outside the frame, or is all masked"
@@ -131,7 +135,7 @@ def extract_stamps(task: StampTask) -> None:
 
 
 def _cut(
-    task: StampTask, frame: Any, noise_map: Any, wcs: Any, positions: Positions, size: int
+    task: StampTask, frame: Any, noise_map: Any, unusable: Any, wcs: Any, positions: Positions, size: int
 ) -> dict[str, Any]:
     """object: cutout, of objects with stamps of one size."""
     from lightcurver_ops.numerics import cosmics, cutouts
@@ -150,7 +154,7 @@ def _cut(
         objlim=parameters.objlim,
         clean_cosmics=settings.clean_cosmics,
         mask_bad_rows_and_columns=settings.mask_bad_rows_and_columns,
-        saturated=frame.saturated | frame.bad,
+        saturated=unusable,
         fwhm=task.fwhm,
     )
     return {

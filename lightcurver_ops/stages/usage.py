@@ -1,7 +1,7 @@
 """Which frames take part in the light curve, and for each that does not, the one reason why."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import sqlalchemy as sa
@@ -19,10 +19,24 @@ Reason = str | None
 
 @dataclass(frozen=True)
 class FrameUsage:
-    """A frame and why it is not used; None: it is."""
+    """A frame and why it is not used; None: it is.
+
+    Attributes:
+        frame: its row.
+        reason: why not.
+        note: what the joint model of the newest light curve left out of a frame that is used, and why.
+        aside: the joint model found what is common to all frames without this one.
+    """
 
     frame: sa.Row
     reason: Reason
+    note: Reason = None
+    aside: bool = False
+
+    @property
+    def used(self) -> str:
+        """yes, no, or set aside."""
+        return "no" if self.reason else "set aside" if self.aside else "yes"
 
 
 def usage_up_to_photometry(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
@@ -36,7 +50,7 @@ def usage(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
     Raises:
         ConfigurationError: a constraint on a column that the frames table lacks.
     """
-    return _apply(
+    usages = _apply(
         connection,
         config,
         [
@@ -46,6 +60,10 @@ def usage(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
             _column_reason(config),
         ],
     )
+    notes = photometry.epoch_notes_of(connection, config.name)
+    return [
+        item if item.reason else replace(item, **notes.get(item.frame.image_relpath, {})) for item in usages
+    ]
 
 
 def _apply(

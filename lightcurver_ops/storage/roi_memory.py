@@ -16,6 +16,7 @@ from lightcurver_ops.numerics.roi.normal import NormalMatrix, mirror_lower
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
 from lightcurver_ops.numerics.roi.state import Problem, State
+from lightcurver_ops.numerics.roi.trust import Trust
 from lightcurver_ops.numerics.roi.update import Memory
 from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
@@ -48,6 +49,7 @@ def write_roi_memory(path: str | Path, memory: Memory) -> None:
             file[f"epochs/{name}"] = getattr(problem.epochs, name).astype(np.float32)
         for name in Local._fields:
             file[f"locals/{name}"] = getattr(state.locals, name)
+        file["trust/scale"], file["trust/aside"] = problem.trust.scale, problem.trust.aside
         file["prior/positions"], file["prior/theta"] = problem.prior.positions, problem.prior.theta
         for name in ("positions", "mean", "structure"):
             file[f"scene/{name}"] = getattr(scene, name)
@@ -78,6 +80,7 @@ def _memory(file: h5py.File) -> Memory:
     resolution = blur_matrix if asked["blurred"] else None
     epochs = Epochs(*(file[f"epochs/{name}"][()].astype(np.float64) for name in Epochs._fields))
     local = Local(*(file[f"locals/{name}"][()] for name in Local._fields))
+    scale = file["trust/scale"][()]
     frame = Frame.of(layout.fine, None if resolution is None else resolution(layout.fine))
     theta = file["scene/theta"][()] if "scene/theta" in file else None
     positions, mean, structure = (file[f"scene/{name}"][()] for name in ("positions", "mean", "structure"))
@@ -96,6 +99,7 @@ def _memory(file: h5py.File) -> Memory:
             margin=asked["margin"],
             resolution=resolution,
             with_galaxy=asked["with_galaxy"],
+            trust=Trust(epochs.weight * scale[:, None, None] ** 2, scale, file["trust/aside"][()]),
         ),
         state=State(Scene(positions, mean, theta, structure, frame), local),
         normal=normal,

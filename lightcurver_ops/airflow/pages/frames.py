@@ -90,7 +90,7 @@ def _all_rows(lens: Lens) -> list[FrameRow]:
                 "psf_elongation": getattr(psfs.get(item.frame.id), "elongation", None),
                 "psf_doubleness": getattr(psfs.get(item.frame.id), "doubleness", None),
                 "coefficient": getattr(known.get(item.frame.id), "coefficient", None),
-                "reason_not_used": item.reason,
+                "reason_not_used": item.reason or (item.note if item.aside else None),
             }
         )
         for item in usages

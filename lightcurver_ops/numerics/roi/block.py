@@ -124,7 +124,12 @@ class Block:
     @property
     def loss(self) -> float:
         """Half the chi2 of pixels and of the priors of translation and sky: the sum."""
-        return float(self._host(self._linear.loss).sum())
+        return float(self.losses.sum())
+
+    @property
+    def losses(self) -> Array:
+        """The same of each epoch, [C]."""
+        return self._host(self._linear.loss)
 
     @property
     def chi2(self) -> Array:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lightcurver_ops.numerics.device import device
 from lightcurver_ops.numerics.roi import scene
 from lightcurver_ops.numerics.roi.epoch import compressed
+from lightcurver_ops.numerics.roi.judge import NO_MEASUREMENT, misfit, notes
 from lightcurver_ops.numerics.roi.result import RoiFit
 from lightcurver_ops.numerics.roi.state import Outcome, Problem, State
 
@@ -29,7 +30,7 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
     for block in problem.blocks(state):
         chosen = block.place.chosen
         model[chosen], background[chosen], chi2[chosen] = block.model, block.light, block.chi2
-        loss += block.loss
+        loss += block.losses[~problem.trust.aside[chosen]].sum()
     used = problem.epochs.weight > 0
     residuals = np.where(used, (problem.epochs.data - model) * np.sqrt(problem.epochs.weight), np.nan)
     chi2 = chi2 / np.maximum(used.sum(axis=(1, 2)), 1)
@@ -39,6 +40,10 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
     common = np.zeros((sources, sources)) if shared is None else mean @ shared @ mean.T
     if outcome.penalty is not None:
         loss += outcome.penalty.value(state.scene.structure)
+    found = misfit(problem, state)
+    # What of an epoch that does not fit is orthogonal to its fluxes is seen; what went into them may be as much.
+    covariance[problem.trust.aside] *= (1.0 + found.excess[problem.trust.aside])[:, None, None]
+    covariance[problem.trust.aside & ((found.wrong > NO_MEASUREMENT) | found.absent)] = np.nan
     uncertainty = np.sqrt(np.einsum("ejj->ej", covariance))
     where = np.zeros((sources, 2))
     if shared is not None and moved:
@@ -62,6 +67,10 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
         converged=outcome.converged,
         n_iter=len(outcome.history),
         status=outcome.status,
+        left_out_pixels=found.left_out,
+        aside=problem.trust.aside.copy(),
+        epoch_note=notes(problem, found),
+        last_move=outcome.last_move,
     )
 
 

@@ -10,12 +10,15 @@ from lightcurver_ops.numerics.psf.operators import blur_matrix
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.finish import finish
-from lightcurver_ops.numerics.roi.iterate import solve
-from lightcurver_ops.numerics.roi.points import points_only, without_outliers
+from lightcurver_ops.numerics.roi.iterate import solve, until_agreed
+from lightcurver_ops.numerics.roi.judge import judged
+from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.render import narrow_psfs
 from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
+from lightcurver_ops.numerics.roi.screen import screened
 from lightcurver_ops.numerics.roi.state import Problem, State
+from lightcurver_ops.numerics.roi.trust import Trust
 from lightcurver_ops.numerics.roi.update import Memory, fit_and_remember
 
 __all__ = ["RoiFit", "RoiOptions", "fit_roi"]
@@ -109,11 +112,12 @@ def fit_roi(
         return fit
     if optimise_background:
         return finish(*solve(problem, state))
-    outcome = points_only(problem, state)
-    if problem.options.reject:
-        problem, state = without_outliers(problem, outcome.state)
-        outcome = points_only(problem, state)
-    return finish(problem, outcome)
+    if not problem.options.reject:
+        return finish(problem, points_only(problem, state))
+    problem = screened(problem)
+    found = points_only(problem.of(problem.kept), state.of(problem.kept)).state
+    problem, state = judged(problem, state.with_locals_of(found, problem.kept))
+    return finish(*until_agreed(problem, state, points_only))
 
 
 def set_up(
@@ -186,6 +190,7 @@ def set_up(
         margin=min(full.shape[1] // 2, fine // 2),
         resolution=resolution,
         with_galaxy=options.galaxy and not like_starred and background is None and optimise_background,
+        trust=Trust.full(weight),
     )
     state = State(
         Scene(

@@ -1,7 +1,9 @@
 """The outer iterations of the joint model: linearise every epoch, sum, solve for what is common, repeat."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +11,13 @@ from numpy.typing import NDArray
 from lightcurver_ops.numerics.roi import scene
 from lightcurver_ops.numerics.roi.admm import Solver
 from lightcurver_ops.numerics.roi.block import follow
+from lightcurver_ops.numerics.roi.judge import judged
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty
-from lightcurver_ops.numerics.roi.points import points_only, without_outliers
+from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.result import RoiOptions
-from lightcurver_ops.numerics.roi.state import Outcome, Problem, State, Steps, status
+from lightcurver_ops.numerics.roi.screen import screened
+from lightcurver_ops.numerics.roi.state import LARGEST_STEP, Outcome, Problem, State, Steps, status
 
 log = logging.getLogger(__name__)
 
@@ -23,33 +27,86 @@ RELINEARISE = 0.25  # data pixels moved since the normal matrix was made
 COARSEST_TOLERANCE = 0.03  # of a flux's uncertainty, in the inner iterations
 LOSS_TOLERANCE = 0.1  # of the loss, half a chi2, between outer iterations
 HOLD = 0.05  # data pixels: sigma that keeps the positions near their start until the background is known
+DIVERGED = 10.0  # times the smallest loss so far: the iterations will not come back from there
 SKETCH = 12  # epochs that are enough to find the scene before all are asked
 SKETCH_TOLERANCE = 0.1  # of a flux's uncertainty
 SKETCH_LOSS_TOLERANCE = 2.0
+SKETCH_CHI2 = 2.0  # per pixel
+JUDGEMENTS = 3
+SAME_PIXELS = 0.01  # of an epoch's: judgements that differ by less lead to the same scene
 
 
 def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
     """Everything, from nothing known; returns the problem without outlying pixels, too.
 
-    With many epochs, the best few find the scene first: iterations on all are dear, and then few are needed.
+    With many epochs, the best few find the scene first: iterations on all are dear, and then few are needed. What does
+    not agree with the other epochs is left out from the beginning, and judged again each time the scene is known
+    better.
     """
+    reject = problem.options.reject
+    if reject:
+        problem = screened(problem)
+    few = len(problem.kept) <= SKETCH + 4
     state = points_only(problem, state).state
-    few = problem.count <= SKETCH + 4
-    if few and not problem.options.reject:
+    if few and not reject:
         return problem, everything(problem, state)
-    chosen = list(range(problem.count)) if few else most_informative(problem, state)
-    options = replace(problem.options, flux_tolerance=SKETCH_TOLERANCE)
-    sketch = everything(
-        replace(problem, options=options).of(chosen), state.of(chosen), loss_tolerance=SKETCH_LOSS_TOLERANCE
-    ).state
-    if few:
-        state = sketch
-    else:
+    chosen = problem.kept if few else most_informative(problem, state)
+    state = state.with_locals_of(sketched(problem.of(chosen), state.of(chosen), known=False), chosen)
+    if not reject:
         fixed = replace(problem, layout=replace(problem.layout, background=False, move_positions=False))
-        state = points_only(fixed, replace(state, scene=sketch.scene)).state
-    if problem.options.reject:
-        problem, state = without_outliers(problem, state)
-    return problem, everything(problem, state, known=True)
+        return problem, everything(problem, points_only(fixed, state).state, known=True)
+    first = problem
+    problem, state = judged(first, state)
+    if differs(first, problem):  # the sketch had in it what did not belong there
+        chosen = problem.kept if few else most_informative(problem, state)
+        state = state.with_locals_of(sketched(problem.of(chosen), state.of(chosen), known=True), chosen)
+        problem, state = judged(problem, state)
+    return until_agreed(problem, state, partial(everything, known=True))
+
+
+def sketched(problem: Problem, state: State, *, known: bool) -> State:
+    """Roughly everything; given up early where it does not fit, as what is wrong then shows already."""
+    options = replace(problem.options, flux_tolerance=SKETCH_TOLERANCE)
+    worth = SKETCH_CHI2 * 0.5 * np.count_nonzero(problem.epochs.weight)
+    return everything(
+        replace(problem, options=options),
+        state,
+        known=known,
+        loss_tolerance=SKETCH_LOSS_TOLERANCE,
+        worth=worth,
+    ).state
+
+
+def until_agreed(
+    problem: Problem, state: State, fit: Callable[[Problem, State], Outcome]
+) -> tuple[Problem, Outcome]:
+    """Fit the epochs that are kept, judge all by their scene, and repeat this where the judgement is another one.
+
+    Args:
+        problem, state: of all epochs, as they were judged last.
+        fit: of the epochs that are kept.
+    """
+    for attempt in range(JUDGEMENTS):
+        outcome = fit(problem.of(problem.kept), state.of(problem.kept))
+        state = state.with_locals_of(outcome.state, problem.kept)
+        again, state_again = judged(problem, state)
+        if not differs(problem, again) or attempt == JUDGEMENTS - 1:
+            # The fluxes of epochs that are set aside follow the final scene.
+            aside = np.flatnonzero(problem.trust.aside)
+            state = state.with_locals_of(state_again.of(aside), aside)
+            break
+        problem, state = again, state_again
+        log.debug("judged again: %d epochs set aside", problem.trust.aside.sum())
+    return problem, replace(outcome, state=state)
+
+
+def differs(one: Problem, other: Problem) -> bool:
+    """Whether two judgements differ by an epoch, or by more than a few pixels of one."""
+    pixels = ((one.epochs.weight > 0) != (other.epochs.weight > 0))[~other.trust.aside]
+    return bool(
+        np.any(one.trust.aside != other.trust.aside)
+        or np.any(pixels.sum(axis=(1, 2)) > SAME_PIXELS * one.layout.size**2)
+    )
 
 
 def most_informative(problem: Problem, state: State) -> list[int]:
@@ -62,16 +119,18 @@ def most_informative(problem: Problem, state: State) -> list[int]:
         for block in fixed.blocks(state):
             steps.take(block)
         precision = np.sum(1.0 / steps.variance, axis=1)
+    precision = np.where(problem.trust.aside, -1.0, precision)
     return sorted(int(e) for e in np.argsort(-precision, kind="stable")[:SKETCH])
 
 
-def everything(
+def everything(  # noqa: PLR0915 - one iteration, from top to bottom
     problem: Problem,
     state: State,
     *,
     normal: NormalMatrix | None = None,
     known: bool = False,
     loss_tolerance: float = LOSS_TOLERANCE,
+    worth: float = np.inf,
 ) -> Outcome:
     """Background, positions, fluxes and translations together.
 
@@ -81,6 +140,7 @@ def everything(
         known: the start's scene is near the solution. Otherwise a galaxy is looked for, the positions are held until
             the background is known, and the matrix is made twice.
         loss_tolerance: what the loss may still fall by from one outer iteration to the next.
+        worth: with a greater loss the iterations end as soon as the scene is roughly known.
     """
     layout, options = problem.layout, problem.options
     moved = layout.moved
@@ -93,6 +153,8 @@ def everything(
     history: list[float] = []
     largest, inner_converged = np.inf, True
     previous, damping = np.inf, 1.0
+    best = state
+    done = False
     for outer in range(options.max_relinearisations + 1):
         # The first matrix may have been made without the galaxy in the derivatives.
         rebuild = normal is None or outer < early or _distance(anchor, state) > RELINEARISE
@@ -120,8 +182,15 @@ def everything(
         history.append(loss + prior.value(state.scene) + penalty.value(state.scene.structure))
         log.debug("outer %d rebuild %s loss %.2f flux moved %.3g sigma", outer, rebuild, history[-1], largest)
         state = State(state.scene, after)
+        if outer > early and not history[-1] < DIVERGED * min(history):  # NaN neither
+            state = best
+            break
+        if history[-1] <= min(history):
+            best = state
         settled = outer > early and abs(history[-1] - history[-2]) < loss_tolerance
         done = settled and inner_converged and largest < options.flux_tolerance and not rebuild
+        if outer > early and history[-1] > worth:
+            break
         if done or outer == options.max_relinearisations:
             break
         if outer == 0 and search:
@@ -148,12 +217,13 @@ def everything(
         swings = outer > early + 1 and not rebuild and largest > 0.7 * previous
         damping = max(0.6 * damping, 0.3) if swings else damping
         previous = largest
-        fresh = scene.between(state.scene, common, damping)
+        far = float(np.abs(common.positions - state.scene.positions).max(initial=0.0))
+        fresh = scene.between(state.scene, common, min(damping, LARGEST_STEP / max(far, 1e-30)))
         moves = (fresh.positions - state.scene.positions).ravel()[:moved]
         brighter = problem.lights(fresh.background - state.scene.background)
         followed = follow(followers, problem.epochs, moves, brighter, layout)
         state = State(fresh, state.locals.moved_by(followed, layout))
-    return Outcome(state, history, done, status(done, len(history), largest), normal, penalty)
+    return Outcome(state, history, done, status(done, len(history), largest), normal, penalty, largest)
 
 
 def gather(problem: Problem, outcome: Outcome) -> Outcome:

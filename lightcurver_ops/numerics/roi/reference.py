@@ -151,7 +151,7 @@ def fit_with_starred(problem: Problem, state: State, weights: Array | None = Non
     tail = history[-max(len(history) // 10, 1) :]
     settled = (tail[0] - tail[-1]) / max(abs(tail[-1]), 1e-300)
     status = f"{len(history)} iterations of STARRED's optimiser; the last tenth lowered the loss by {settled:.2g} of it"
-    outcome = Outcome(found, history, bool(abs(settled) < 1e-4), status)
+    outcome = Outcome(found, history, bool(abs(settled) < 1e-4), status, last_move=np.nan)
     if layout.background:
         outcome = gather(problem, outcome)
     fit = finish(problem, outcome)

@@ -1,6 +1,6 @@
 """What a fit of the region of interest is asked, and what it returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class RoiOptions:
             against it gain the light. Not with solver "starred".
         sky_sigma: a free constant sky per epoch, with a Gaussian prior around zero of so many times the epoch's median
             noise: what the sky subtraction of the frame left (not with solver "starred"). 0: none.
-        reject: leave out pixels that the model does not explain, such as missed cosmics (not with solver "starred").
+        reject: leave out pixels that the model does not explain, such as missed cosmics, and set aside epochs that do
+            not fit what the others have in common (not with solver "starred").
         max_relinearisations: outer iterations.
         max_iterations: inner iterations per outer one, or gradient steps with solver "starred".
         max_first_iterations: with solver "starred", gradient steps of translations and fluxes alone, before.
@@ -51,7 +52,7 @@ class RoiFit:
     """The joint model of the pixels of E epochs with J point sources.
 
     Attributes:
-        flux: [E, J], unit of the data (total flux); NaN where an epoch does not constrain it.
+        flux: [E, J], unit of the data (total flux); NaN where an epoch does not constrain it, or is beyond use.
         flux_uncertainty: [E, J], 1 sigma, of what differs from epoch to epoch, see `flux_covariance`.
         flux_covariance: [E, J, J] independent: of the fluxes around what is common, the epoch's translation and sky
             marginalised; what is unknown of positions and background is in it as far as it moves the epochs apart.
@@ -72,6 +73,11 @@ class RoiFit:
         n_iter: outer iterations.
         status: one line for the log.
         updated: the fit went on from an earlier one.
+        left_out_pixels: [E] good pixels that were not used, because no model of the scene explains them.
+        aside: [E] True for an epoch that did not fit: what is common was found without it, and its fluxes have errors
+            that allow for its misfit, or are NaN.
+        epoch_note: [E] what was left out of the epoch, or changed, and why; empty where nothing was.
+        last_move: largest move of a flux in the last iteration, in sigma.
     """
 
     flux: Array
@@ -93,6 +99,10 @@ class RoiFit:
     n_iter: int
     status: str
     updated: bool = False
+    left_out_pixels: NDArray[np.int_] = field(default_factory=lambda: np.zeros(0, dtype=int))
+    aside: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    epoch_note: tuple[str, ...] = ()
+    last_move: float = np.inf
 
     @property
     def common_flux_uncertainty(self) -> Array:

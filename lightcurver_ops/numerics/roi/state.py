@@ -14,6 +14,7 @@ from lightcurver_ops.numerics.roi.penalty import Penalty
 from lightcurver_ops.numerics.roi.render import Light
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
+from lightcurver_ops.numerics.roi.trust import Trust
 
 Array = NDArray[np.float64]
 
@@ -32,6 +33,13 @@ class State:
         """The state of some epochs."""
         return replace(self, locals=self.locals.of(chosen))
 
+    def with_locals_of(self, other: "State", chosen: Chosen) -> "State":
+        """The scene of another state, and what that one, of some epochs, says of these."""
+        local = Local(*(array.copy() for array in self.locals))
+        for mine, its in zip(local, other.locals, strict=True):
+            mine[chosen] = its
+        return State(other.scene, local)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -42,6 +50,7 @@ class Problem:
         margin: small pixels around the background's grid within which the galaxy's light is followed.
         resolution: makes the blurring matrix of the background's resolution for a grid side; None for the sky's.
         with_galaxy: whether a galaxy's profile is looked for.
+        trust: how much of each epoch is believed; `epochs.weight` follows from it and from outlying pixels.
     """
 
     epochs: Epochs
@@ -51,6 +60,7 @@ class Problem:
     margin: int
     resolution: Callable[[int], Array] | None
     with_galaxy: bool
+    trust: Trust
 
     @property
     def count(self) -> int:
@@ -59,7 +69,13 @@ class Problem:
 
     def of(self, chosen: Chosen) -> "Problem":
         """The problem of some epochs."""
-        return replace(self, epochs=self.epochs.of(chosen))
+        trust = Trust(self.trust.given[chosen], self.trust.scale[chosen], self.trust.aside[chosen])
+        return replace(self, epochs=self.epochs.of(chosen), trust=trust)
+
+    @property
+    def kept(self) -> list[int]:
+        """The epochs from which what is common is found."""
+        return [int(e) for e in np.flatnonzero(~self.trust.aside)]
 
     def blocks(self, state: State) -> Iterator[Block]:
         """All epochs, linearised around a state, block by block."""
@@ -102,7 +118,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the iterations ended."""
+    """Where the iterations ended; `last_move`: the largest move of a flux in the last one, in sigma."""
 
     state: State
     history: list[float]
@@ -110,6 +126,7 @@ class Outcome:
     status: str
     normal: NormalMatrix | None = None
     penalty: Penalty | None = None
+    last_move: float = np.inf
 
 
 class Steps:

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import scene
-from lightcurver_ops.numerics.roi.epoch import Local
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import everything, solve
+from lightcurver_ops.numerics.roi.judge import judged
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
-from lightcurver_ops.numerics.roi.points import points_only, without_outliers
+from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.result import RoiFit
+from lightcurver_ops.numerics.roi.screen import screened
 from lightcurver_ops.numerics.roi.state import Outcome, Problem, State
 
 log = logging.getLogger(__name__)
@@ -112,8 +113,10 @@ def _known_covariances(memory: Memory, keys: tuple[str, ...]) -> list[Array | No
     """Of the epochs that the memory has; None where they are to be computed."""
     known = {
         key: covariance
-        for key, covariance in zip(memory.keys, memory.covariances, strict=True)
-        if np.isfinite(covariance).all()
+        for key, covariance, aside in zip(
+            memory.keys, memory.covariances, memory.problem.trust.aside, strict=True
+        )
+        if np.isfinite(covariance).all() and not aside  # that of an epoch set aside has its misfit in it
     }
     return [known.get(key) for key in keys]
 
@@ -134,27 +137,35 @@ def _update(problem: Problem, state: State, keys: tuple[str, ...], memory: Memor
     common, normal, layout = memory.state.scene, memory.normal, problem.layout
     at = scene.absolute(common, layout.moved)
 
+    gone = [e for e in gone if not memory.problem.trust.aside[e]]
     for block in memory.problem.of(gone).blocks(memory.state.of(gone)):
         normal.subtract(block, at, layout)
 
-    fixed = replace(problem, layout=replace(layout, background=False, move_positions=False)).of(new)
-    found = points_only(fixed, replace(state, scene=common).of(new)).state
-    if problem.options.reject:
-        fixed, found = without_outliers(fixed, found)
-    added = replace(fixed, layout=layout)
-    for block in added.blocks(found):
-        normal.add(block, at, layout)
-    normal.complete()
-
-    local = Local(*(array.copy() for array in state.locals))
-    weight = problem.epochs.weight.copy()
     stays = [e for e, key in enumerate(keys) if key in place]
     before = [place[keys[e]] for e in stays]
-    for mine, its, kept in zip(local, found.locals, memory.state.locals, strict=True):
-        mine[new], mine[stays] = its, kept[before]
-    # Today's pixels, which a coefficient may have scaled a little, without those that were left out before.
-    weight[new] = added.epochs.weight
-    weight[stays] = np.where(memory.problem.epochs.weight[before] > 0, weight[stays], 0.0)
-    problem = replace(problem, epochs=problem.epochs._replace(weight=weight))
-    start = State(common, local)
-    return problem, everything(problem, start, normal=normal, known=True)
+    state = state.with_locals_of(State(common, memory.state.locals.of(before)), stays)
+    # Of the known epochs today's pixels, which a coefficient may have scaled a little, without those that were left
+    # out before: what the matrix has of them must not change under it.
+    mine = _as_before(screened(problem) if problem.options.reject else problem, memory, stays, before)
+    fixed = replace(mine, layout=replace(layout, background=False, move_positions=False))
+    found = points_only(fixed.of(new), state.of(new)).state
+    state = state.with_locals_of(found, new)
+    if problem.options.reject:
+        problem, state = judged(mine, state)
+        mine = _as_before(problem, memory, stays, before)
+    added = [e for e in new if not mine.trust.aside[e]]
+    for block in mine.of(added).blocks(state.of(added)):
+        normal.add(block, at, layout)
+    normal.complete()
+    outcome = everything(mine.of(mine.kept), state.of(mine.kept), normal=normal, known=True)
+    return mine, replace(outcome, state=state.with_locals_of(outcome.state, mine.kept))
+
+
+def _as_before(problem: Problem, memory: Memory, stays: list[int], before: list[int]) -> Problem:
+    """The problem with what the memory decided of the epochs `stays`, its `before`."""
+    scale, aside = problem.trust.scale.copy(), problem.trust.aside.copy()
+    scale[stays], aside[stays] = memory.problem.trust.scale[before], memory.problem.trust.aside[before]
+    trust = problem.trust._replace(scale=scale, aside=aside)
+    weight = problem.epochs.weight.copy()
+    weight[stays] = np.where(memory.problem.epochs.weight[before] > 0, trust.weight[stays], 0.0)
+    return replace(problem, epochs=problem.epochs._replace(weight=weight), trust=trust)
