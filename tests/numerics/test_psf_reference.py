@@ -69,7 +69,7 @@ def test_starreds_distortion_is_ours():
 
     from lightcurver_ops.numerics.psf.distortion import distort
 
-    stamps = star_stamps(22, n_frames=1, n_stars=1, size=24, trefoil=0.0)
+    stamps = star_stamps(22, n_frames=1, n_stars=1, size=24)
     names = {"dilation_y": (0.02, -0.01), "dilation_x": (-0.03, 0.01), "shear": (0.01, 0.03)}
     place = np.array([0.8, -0.6])
     theirs = apply_distortion(stamps.narrow_psf[0], {k: np.array(v) for k, v in names.items()}, place)
