@@ -16,6 +16,7 @@ from .bounds import expected_flux_errors
 from .detector import Detector
 from .lensing import HostOptions, MassOptions
 from .options import FilterOptions, GalaxyOptions, LensOptions, OpticsOptions, SeasonOptions, StarOptions
+from .presets import lens_preset
 from .psf import Psf
 from .roi import RoiStamps, roi_stamps
 from .season import simulate_season
@@ -37,6 +38,7 @@ __all__ = [
     "StarStamps",
     "Truth",
     "expected_flux_errors",
+    "lens_preset",
     "load_truth",
     "roi_stamps",
     "simulate_season",

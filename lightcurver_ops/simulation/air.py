@@ -50,7 +50,7 @@ def zenith(ra: float, dec: float, mjd: float, latitude: float, longitude: float)
 
 
 def refraction(wavelength_nm: float, at: Zenith) -> float:
-    """By how many arcsec light of this wavelength is lifted towards the zenith (Filippenko 1982, PASP 94, 715, eq. 1)."""
+    """By how many arcsec light is lifted towards the zenith (Filippenko 1982, PASP 94, 715, eq. 1)."""
     inverse2 = (1000 / wavelength_nm) ** 2
     refractivity = 1e-6 * (64.328 + 29498.1 / (146 - inverse2) + 255.4 / (41 - inverse2))
     return float(3600 * np.rad2deg(PRESSURE * refractivity) * np.tan(np.deg2rad(at.distance_deg)))

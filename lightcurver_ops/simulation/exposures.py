@@ -95,7 +95,9 @@ def night_exposures(options: SeasonOptions, night: int) -> list[Exposure]:
         extinction += 0.5 + rng.exponential(0.5)
         changes += 0.3
     sky = options.sky * np.exp(options.sky_scatter * rng.normal())
-    variation = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(3,))).normal(size=(3, 5))
+    variation = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(3,))).normal(
+        size=(3, 5)
+    )
     count = options.exposures_per_night * len(options.filters)
     begin = _culmination(options, night) - count * (options.exptime + OVERHEAD) / 86400 / 2
     exposures = []

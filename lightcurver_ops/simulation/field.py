@@ -222,7 +222,9 @@ def _add_contaminants(rate: Array, options: SeasonOptions, exposure: Exposure, o
     near = (x > -edge) & (x < nx + edge) & (y > -edge) & (y < ny + edge)
     x, y = np.stack([x, y]) + exposure.lifted(others["bp_rp"]).T
     band = options.filter(exposure.filter)
-    magnitude = others["phot_g_mean_mag"] - np.polynomial.polynomial.polyval(others["bp_rp"], band.colour_terms)
+    magnitude = others["phot_g_mean_mag"] - np.polynomial.polynomial.polyval(
+        others["bp_rp"], band.colour_terms
+    )
     flux = exposure.transparency * 10 ** (0.4 * (zeropoint - np.asarray(magnitude)))
     for index in np.flatnonzero(near):
         place = float(x[index]), float(y[index])

@@ -16,7 +16,9 @@ def sersic(index: float, radius: float, axis_ratio: float, angle: float) -> gals
     if index == 1.0:
         round_one = galsim.Exponential(half_light_radius=circular, gsparams=PARAMETERS)
     else:
-        round_one = galsim.Sersic(index, half_light_radius=circular, trunc=CUT * circular, gsparams=PARAMETERS)
+        round_one = galsim.Sersic(
+            index, half_light_radius=circular, trunc=CUT * circular, gsparams=PARAMETERS
+        )
     return round_one.shear(q=axis_ratio, beta=angle * galsim.degrees)
 
 
@@ -58,7 +60,9 @@ def on_pixels(one: galsim.GSObject, to_pixels: Array) -> galsim.GSObject:
     return one.transform(*to_pixels.ravel()).withFlux(one.flux)
 
 
-def draw_extended(shape: tuple[int, int], one: galsim.GSObject, psf: galsim.GSObject, x: float, y: float) -> Array:
+def draw_extended(
+    shape: tuple[int, int], one: galsim.GSObject, psf: galsim.GSObject, x: float, y: float
+) -> Array:
     """An image (ny, nx) of an object seen through a PSF, its origin at the pixel position x, y."""
     ny, nx = shape
     seen = galsim.Convolve([one, psf], gsparams=PARAMETERS, propagate_gsparams=False)

@@ -59,7 +59,7 @@ class MassOptions:
         return east - bent_east, north - bent_north
 
     def jacobian(self, east: Array, north: Array, step: float = 1e-5) -> Array:
-        """Derivative (..., 2, 2) of the source's place by the image's; one over its determinant is the magnification."""
+        """Derivative (..., 2, 2) of the source's place by the image's; 1 / determinant is the magnification."""
         east, north = np.asarray(east, float), np.asarray(north, float)
         columns = [
             (

@@ -70,7 +70,8 @@ class Psf:
         matrix = float(np.clip(1 + dilation, 0.5, 2.0)) * shear.getMatrix()
         if stretch is not None:
             matrix = stretch @ matrix
-        return LocalPsf(self, u, v, tuple(map(tuple, matrix)))
+        (a, b), (c, d) = matrix.tolist()
+        return LocalPsf(self, u, v, ((a, b), (c, d)))
 
     @property
     def step(self) -> float:
@@ -138,12 +139,15 @@ class LocalPsf:
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         values = self._sampled(rows.start, columns.start, shape, x, y, 1)
         half = int(np.ceil(CORE * self.psf.seeing))
-        inner = _overlap(rows.stop, y, half, rows.start), _overlap(columns.stop, x, half, columns.start)
-        if inner[0] is not None and inner[1] is not None:
-            height, width = (one.stop - one.start for one in inner)
-            fine = self._sampled(inner[0].start, inner[1].start, (height * FINE, width * FINE), x, y, FINE)
+        inner_rows = _overlap(rows.stop, y, half, rows.start)
+        inner_columns = _overlap(columns.stop, x, half, columns.start)
+        if inner_rows is not None and inner_columns is not None:
+            height, width = inner_rows.stop - inner_rows.start, inner_columns.stop - inner_columns.start
+            fine = self._sampled(
+                inner_rows.start, inner_columns.start, (height * FINE, width * FINE), x, y, FINE
+            )
+            top, left = inner_rows.start - rows.start, inner_columns.start - columns.start
             core = fine.reshape(height, FINE, width, FINE).sum(axis=(1, 3))
-            top, left = inner[0].start - rows.start, inner[1].start - columns.start
             values[top : top + height, left : left + width] = core
         return values
 
@@ -170,14 +174,18 @@ class LocalPsf:
         """The Kolmogorov profile at the middle of each pixel."""
         inverse = np.linalg.inv(self.matrix) / self.psf.seeing
         dx, dy = column + np.arange(shape[1]) - x, row + np.arange(shape[0])[:, None] - y
-        radius2 = (inverse[0, 0] * dx + inverse[0, 1] * dy) ** 2 + (inverse[1, 0] * dx + inverse[1, 1] * dy) ** 2
+        radius2 = (inverse[0, 0] * dx + inverse[0, 1] * dy) ** 2 + (
+            inverse[1, 0] * dx + inverse[1, 1] * dy
+        ) ** 2
         return np.interp(radius2, *_kolmogorov()) * np.linalg.det(inverse)
 
     def _differences(self, fine: int) -> galsim.GSObject:
         """What is to be added to the Kolmogorov profile; already integrated over samples, `fine` to a pixel."""
         core = replace(self.psf, shear=(0.0, 0.0), variation=())
         if self.psf.pattern == 0:
-            return self._stretched(_interpolated(_differences(core, 0.0, 0.0, fine).tobytes(), self.psf.seeing, self.psf.step))
+            return self._stretched(
+                _interpolated(_differences(core, 0.0, 0.0, fine).tobytes(), self.psf.seeing, self.psf.step)
+            )
         # The optics change slowly: parabolas through three by three places of the field.
         weights = [_through_three(np.clip(place, -1.2, 1.2)) for place in (self.u, self.v)]
         image = sum(

@@ -18,7 +18,9 @@ QUAD_MAGNITUDES = (18.6, 19.1, 19.6, 20.4)
 
 @dataclass(frozen=True)
 class RoiStamps:
-    """Cutouts of a lens with J images and a galaxy (with arcs, where there are some) at E epochs, n x n pixels; sky subtracted, e-/s.
+    """Cutouts of a lens with J images and a galaxy at E epochs, n x n pixels; sky subtracted, e-/s.
+
+    Arcs of the quasar's host, where there are some, count as part of the galaxy.
 
     Attributes:
         data, noise, model (E, n, n): as in StarStamps.
@@ -181,7 +183,9 @@ def lens_stamps(
     )
 
 
-def _psf_slope(local_at: Callable[[Array], LocalPsf], size: int, subsampling: int, step: float = 4.0) -> Array:
+def _psf_slope(
+    local_at: Callable[[Array], LocalPsf], size: int, subsampling: int, step: float = 4.0
+) -> Array:
     """Derivative (2, N, N) of the PSF by the place in x and y, per pixel."""
     up, down = (
         np.stack([local_at(sign * step * axis).image(size, subsampling) for axis in np.eye(2)])

@@ -135,7 +135,12 @@ def star_stamps(
 
 
 def draw_psfs(
-    rng: np.random.Generator, n: int, seeing: float, scatter: float, ellipticity: float, aberrated: float = 1.0
+    rng: np.random.Generator,
+    n: int,
+    seeing: float,
+    scatter: float,
+    ellipticity: float,
+    aberrated: float = 1.0,
 ) -> tuple[Psf, ...]:
     """PSFs of n frames of one telescope: log-normal seeing (median FWHM, scatter in ln), normal shear."""
     widths = seeing * np.exp(rng.normal(0, scatter, n))

@@ -31,8 +31,9 @@ class Truth:
         options: of the season; `lens.light_curves` are not kept in files (None after loading): the frames' table has
             their magnitudes.
         frames: one row per frame, by date: file, night, number, filter, mjd (UTC, mid-exposure), exptime (s),
-            transparency, seeing_arcsec (FWHM, of the seeing alone), airmass, sky (e-/s/px), zeropoint (magnitude of 1 e-/s in this frame), ra, dec
-            (of the frame's centre, degrees), and per image flux_<label> (e-/s at transparency 1) and mag_<label>.
+            transparency, seeing_arcsec (FWHM of the seeing alone), airmass, sky (e-/s/px), zeropoint (magnitude of
+            1 e-/s in this frame), ra, dec (of the frame's centre, degrees), and per image flux_<label> (e-/s at
+            transparency 1) and mag_<label>.
     """
 
     directory: Path
@@ -77,7 +78,8 @@ class Truth:
         varies = options.psf_varies > 0 or options.optics.pattern > 0
 
         def local(e: int, offset: Array) -> LocalPsf:
-            return exposures[e].psf_at(*(cell[e] + offset), lens.bp_rp)
+            x, y = cell[e] + offset
+            return exposures[e].psf_at(float(x), float(y), lens.bp_rp)
 
         scenes = [exposure_lens_light(options, exposure) for exposure in exposures]
         transparency = np.array([exposure.transparency for exposure in exposures])

@@ -48,7 +48,9 @@ def test_mass_and_shear_stretch_along_their_position_angles():
     east, north = shear.source_of(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
     np.testing.assert_allclose([east[0], north[1]], [1.1, 0.9], atol=1e-5)
     # An elongated mass has its images of a source in the middle farther out across its axis' ends.
-    images = MassOptions(axis_ratio=0.6, position_angle_deg=0.0, shear=0.0, source_arcsec=(1e-4, 0.0)).images()
+    images = MassOptions(
+        axis_ratio=0.6, position_angle_deg=0.0, shear=0.0, source_arcsec=(1e-4, 0.0)
+    ).images()
     radius = np.hypot(*images.places.T)
     on_axis = np.abs(images.places[:, 1]) > np.abs(images.places[:, 0])
     assert np.all(images.magnification[on_axis] * images.magnification[~on_axis] < 0)

@@ -165,5 +165,7 @@ def test_optical_pattern_grows_with_the_distance_and_points_outwards():
 def test_aberrations_of_the_pattern_are_radial():
     psf = Psf(3.0, aberrations=PERFECT, pattern=0.2)
     diagonal = psf.aberrations_at(np.sqrt(0.5), np.sqrt(0.5))
-    np.testing.assert_allclose(diagonal[:5], [0.2, 0.1, 0.0, np.sqrt(0.5) / 10, np.sqrt(0.5) / 10], atol=1e-12)
+    np.testing.assert_allclose(
+        diagonal[:5], [0.2, 0.1, 0.0, np.sqrt(0.5) / 10, np.sqrt(0.5) / 10], atol=1e-12
+    )
     assert diagonal[5:] == (0.0, 0.0, 0.0)

@@ -79,7 +79,9 @@ def test_an_isolated_star_has_its_catalogue_flux(season):
 
 def test_catalogue_proper_motion_and_wcs_lead_to_the_pixel(season):
     # Coma would move the centroid of the core against that of all the light.
-    options = replace(SMALL, refraction=False, optics=OpticsOptions(aberrations=(0.0,) * 8, aberration_scatter=0.0))
+    options = replace(
+        SMALL, refraction=False, optics=OpticsOptions(aberrations=(0.0,) * 8, aberration_scatter=0.0)
+    )
     for exposure in (night_exposures(options, 0)[0], night_exposures(options, 2)[1]):
         sources, catalogue, row = central_star(season, exposure)
         star = catalogue[catalogue["source_id"] == sources["source_id"][row]][0]
