@@ -1,7 +1,7 @@
 """What a season truly was: one row per frame, and everything behind it."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def load_truth(directory: str | Path) -> Truth:
     """The truth of a season written by `simulate_season`.
 
     Raises:
-        ConfigurationError: the directory holds none.
+        ConfigurationError: the directory holds none, or one of another version.
     """
     directory = Path(directory)
     for name in (SEASON, FRAMES):
@@ -143,6 +143,11 @@ def load_truth(directory: str | Path) -> Truth:
                 f"{directory} holds no simulated season ({name} is missing): simulate one there"
             )
     stored = json.loads((directory / SEASON).read_text())
+    if set(stored["options"]) != {one.name for one in fields(SeasonOptions)}:
+        raise ConfigurationError(
+            f"{directory} holds a season that another version simulated: simulate into another directory, or delete "
+            "this one"
+        )
     options = TypeAdapter(SeasonOptions).validate_python(stored["options"])
     return Truth(directory, options, Table.read(directory / FRAMES))
 

@@ -16,23 +16,25 @@ def moments(image):
     return (image * columns).sum() / image.sum(), (image * rows).sum() / image.sum()
 
 
-def convolved(psf, size, x, y, aberrations=None):
+def convolved(psf, size, x, y):
     """A star through everything, by FFT at high accuracy; the telescope's centroid is taken from its image."""
     accurate = galsim.GSParams(folding_threshold=1e-3, maximum_fft_size=16384)
     pupil = galsim.Aperture(
         diam=500e-9 / np.deg2rad(psf.diffraction / 3600),
         lam=500.0,
         obscuration=psf.obscuration,
-        pad_factor=1.5,
-        oversampling=1.5,
-        gsparams=accurate,
+        pad_factor=2.0,
+        gsparams=galsim.GSParams(folding_threshold=5e-3),
     )
-    terms = psf.aberrations if aberrations is None else aberrations
     optics = galsim.OpticalPSF(
-        lam_over_diam=psf.diffraction, aper=pupil, aberrations=[0, 0, 0, 0, *terms], gsparams=accurate
+        lam_over_diam=psf.diffraction,
+        aper=pupil,
+        aberrations=[0, 0, 0, 0, *psf.aberrations],
+        gsparams=galsim.GSParams(folding_threshold=5e-3),
+        suppress_warning=True,
     )
-    seen = optics.drawImage(nx=401, ny=401, scale=psf.diffraction / 4, method="no_pixel").array
-    across, down = ((one - 200) * psf.diffraction / 4 for one in moments(seen))
+    seen = optics.drawImage(nx=201, ny=201, scale=psf.diffraction / 3, method="no_pixel").array
+    across, down = ((one - 100) * psf.diffraction / 3 for one in moments(seen))
     parts = [
         galsim.Kolmogorov(fwhm=psf.seeing, gsparams=accurate),
         optics.shift(-across, -down),

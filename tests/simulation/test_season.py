@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -189,6 +190,15 @@ def test_another_season_in_the_same_directory_is_refused(season):
         simulate_season(replace(SMALL, exptime=10.0), season.directory)
     with pytest.raises(ConfigurationError, match="simulate one there"):
         load_truth(season.directory / "raw")
+
+
+def test_a_season_of_another_version_is_refused(season, tmp_path):
+    record = json.loads((season.directory / "truth.json").read_text())
+    record["options"]["moffat_beta"] = 3.0
+    (tmp_path / "truth.json").write_text(json.dumps(record))
+    (tmp_path / "truth.ecsv").write_text((season.directory / "truth.ecsv").read_text())
+    with pytest.raises(ConfigurationError, match="another version"):
+        simulate_season(SMALL, tmp_path)
 
 
 def test_raw_frame_has_the_noise_of_its_photons(season):

@@ -90,7 +90,7 @@ def test_bound_is_reached_by_fits_and_grows_with_blending():
     """Positions known to first order: one linear step from the truth is the efficient estimator."""
     errors, deviations = [], []
     for seed in range(30, 54):
-        roi = roi_stamps(seed, n_epochs=2, translation=0.3)
+        roi = roi_stamps(seed, n_epochs=2, size=20, translation=0.3)
         n_epochs, n_images = roi.flux.shape
         moved = roi.flux[:, :, None, None, None] * roi.gradients
         columns = np.zeros((2 * n_epochs * n_images + 2 * n_epochs, *roi.data.shape))
