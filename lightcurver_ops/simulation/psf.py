@@ -122,7 +122,7 @@ class LocalPsf:
         """A star of unit flux, (size, size)."""
         return self._on_pixels(slice(0, size), slice(0, size), x, y)
 
-    def image(self, size: int, subsampling: int = 1) -> Array:
+    def image(self, size: float, subsampling: int = 1) -> Array:
         """The PSF on (size * subsampling) squared small pixels, its centroid at the geometric centre.
 
         Integrated over the small pixels and normalised to 1 over the whole plane: the sum over the array is the
@@ -184,12 +184,14 @@ class LocalPsf:
         core = replace(self.psf, shear=(0.0, 0.0), variation=())
         if self.psf.pattern == 0:
             return self._stretched(
-                _interpolated(_differences(core, 0.0, 0.0, fine).tobytes(), self.psf.seeing, self.psf.step)
+                _interpolated(
+                    _difference_image(core, 0.0, 0.0, fine).tobytes(), self.psf.seeing, self.psf.step
+                )
             )
         # The optics change slowly: parabolas through three by three places of the field.
         weights = [_through_three(np.clip(place, -1.2, 1.2)) for place in (self.u, self.v)]
         image = sum(
-            weights[0][i] * weights[1][j] * _differences(core, float(i - 1), float(j - 1), fine)
+            weights[0][i] * weights[1][j] * _difference_image(core, float(i - 1), float(j - 1), fine)
             for i in range(3)
             for j in range(3)
         )
@@ -228,7 +230,7 @@ def _interpolated(values: bytes, seeing: float, step: float) -> galsim.GSObject:
 
 
 @lru_cache(maxsize=64)
-def _differences(psf: Psf, u: float, v: float, fine: int) -> Array:
+def _difference_image(psf: Psf, u: float, v: float, fine: int) -> Array:
     """Surface brightness (GRID, GRID) of the PSF, integrated over samples, less that of the Kolmogorov profile."""
     step = psf.step
     others = [galsim.Pixel(1 / fine)]
