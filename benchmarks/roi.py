@@ -292,7 +292,6 @@ def _fit_from(arrays: dict[str, np.ndarray], case: Stamps, known: Any, remember:
 
 def _simulate(path: Path, case: Stamps, geometry: str, as_the_pipeline: bool = False) -> Path:
     from lightcurver_ops.numerics.psf.operators import narrow_from_full
-    from lightcurver_ops.simulation.profiles import psf_image
     from lightcurver_ops.simulation.roi import roi_stamps
 
     translation = 0.0 if geometry == "held" else 0.5
@@ -301,7 +300,8 @@ def _simulate(path: Path, case: Stamps, geometry: str, as_the_pipeline: bool = F
     if not as_the_pipeline:
         # With a PSF of even side STARRED's background lies half a small pixel beside ours.
         odd = psf.shape[-1] - 1 + psf.shape[-1] % 2
-        psf = np.array([psf_image(shape.scaled(case.subsampling), odd) for shape in stamps.shapes])
+        side = odd / case.subsampling
+        psf = np.array([shape.at().image(side, case.subsampling) for shape in stamps.shapes])
     np.savez(
         path,
         data=stamps.data,

@@ -1,7 +1,7 @@
 """`lcops simulate`: a synthetic season with its truth, to see the pipeline work and to tune a configuration."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,11 +23,42 @@ def simulate(
     size: Annotated[
         int, typer.Option(help="Side of the frames, pixels.", min=128, max=4096, metavar="PIXELS")
     ] = 320,
+    lens: Annotated[
+        Literal["cross", "fold", "double", "wide", "faint"] | None,
+        typer.Option(help="Which lens; without it, a quad without arcs.", show_default=False),
+    ] = None,
+    arcs: Annotated[
+        float | None,
+        typer.Option(help="Magnitude of the quasar's lensed host.", metavar="MAG", show_default=False),
+    ] = None,
+    galaxy: Annotated[
+        Literal["de-vaucouleurs", "exponential", "bulge-disc"] | None,
+        typer.Option(help="Profile of the lens galaxy.", show_default=False),
+    ] = None,
+    psf_varies: Annotated[
+        float,
+        typer.Option(
+            help="By which fraction the PSF's width and shape change over the field.",
+            min=0,
+            max=0.2,
+            metavar="FRACTION",
+        ),
+    ] = 0.0,
+    optics: Annotated[
+        float,
+        typer.Option(
+            help="By how many waves the telescope's optics are worse in the corners of the field.",
+            min=0,
+            max=1,
+            metavar="WAVES",
+        ),
+    ] = 0.0,
     with_wcs: Annotated[bool, typer.Option("--with-wcs", help="Put the true WCS into the headers.")] = False,
 ) -> None:
     """Write raw frames of a simulated lensed quasar, a star catalogue, the truth, and a configuration to run."""
-    from lightcurver_ops.simulation import SeasonOptions, simulate_season
+    from lightcurver_ops.simulation import OpticsOptions, SeasonOptions, simulate_season
     from lightcurver_ops.simulation.lens_file import write_lens_file
+    from lightcurver_ops.simulation.presets import choose_lens
 
     options = SeasonOptions(
         name=name,
@@ -36,6 +67,9 @@ def simulate(
         exposures_per_night=exposures,
         seeing_arcsec=seeing,
         shape=(size, size),
+        lens=choose_lens(lens, arcs=arcs, profile=galaxy),
+        psf_varies=psf_varies,
+        optics=OpticsOptions(pattern=optics),
         with_wcs=with_wcs,
     )
     try:

@@ -14,8 +14,10 @@ from good ones.
 
 from .bounds import expected_flux_errors
 from .detector import Detector
-from .options import FilterOptions, GalaxyOptions, LensOptions, SeasonOptions, StarOptions
-from .profiles import Psf
+from .lensing import HostOptions, MassOptions
+from .options import FilterOptions, GalaxyOptions, LensOptions, OpticsOptions, SeasonOptions, StarOptions
+from .presets import lens_preset
+from .psf import Psf
 from .roi import RoiStamps, roi_stamps
 from .season import simulate_season
 from .stamps import StarStamps, star_stamps
@@ -25,7 +27,10 @@ __all__ = [
     "Detector",
     "FilterOptions",
     "GalaxyOptions",
+    "HostOptions",
     "LensOptions",
+    "MassOptions",
+    "OpticsOptions",
     "Psf",
     "RoiStamps",
     "SeasonOptions",
@@ -33,6 +38,7 @@ __all__ = [
     "StarStamps",
     "Truth",
     "expected_flux_errors",
+    "lens_preset",
     "load_truth",
     "roi_stamps",
     "simulate_season",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .profiles import Array
+from .psf import Array
 from .roi import RoiStamps
 
 

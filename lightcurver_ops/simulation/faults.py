@@ -11,7 +11,7 @@ from astropy.io import fits
 
 from lightcurver_ops.constants import MAD_TO_SIGMA
 
-from .profiles import Array, Psf, draw_points
+from .psf import Array, Psf
 
 MAXIMUM = 65535
 
@@ -73,12 +73,13 @@ def other_field(raw: Path, target: Path, seed: int = 0, n_stars: int = 50, move_
     rng = np.random.default_rng(seed)
     ny, nx = data.shape
     peak = 10 ** rng.uniform(2.0, 4.3, n_stars)
-    psf = Psf(3.0)
-    places = rng.uniform(0, nx, n_stars), rng.uniform(0, ny, n_stars)
-    stars = draw_points((ny, nx), *places, peak / 0.07, psf)
+    psf = Psf(3.0).at()
+    stars = np.zeros((ny, nx))
+    for x, y, height in zip(rng.uniform(0, nx, n_stars), rng.uniform(0, ny, n_stars), peak, strict=True):
+        psf.add_to(stars, x, y, height / 0.06, 60)
     sky, noise = np.median(data), _noise(data)
     gain = float(header.get("GAIN", 1.0))
-    image = sky + rng.poisson(stars * gain) / gain + rng.normal(0, noise, data.shape)
+    image = sky + rng.poisson(np.maximum(stars, 0) * gain) / gain + rng.normal(0, noise, data.shape)
     if "CRVAL2" in header:
         header["CRVAL2"] += move_deg
     return _write(target, _adu(image), header)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from .options import LensOptions
-from .profiles import Array
+from .psf import Array
 
 STEP = 0.5  # days, of the grid on which the walks are drawn
 BEFORE = 1000.0  # days of the grid before the first night

@@ -1,5 +1,6 @@
 """The lens configuration that fits a simulated season: an example of one, and ready to run."""
 
+import math
 from pathlib import Path
 
 from lightcurver_ops.config.template import lens_template
@@ -17,11 +18,19 @@ def write_lens_file(truth: Truth, path: Path | None = None) -> Path:
     scale = options.plate_scale
     bands = {one.name: _band(one.name) for one in options.filters}
     half_side = 0.5 * min(options.shape) * scale
+    # The images, and the light of the galaxy 3.2 arcsec around them.
+    extent = 2 * max((max(abs(one) for one in place) for place in options.lens.offsets_arcsec), default=1.0)
+    stamp = 2 * math.ceil(0.5 * (extent + 6.4) / scale)
     values = {
         "name": options.name,
         "workdir": "./work",
         "raw": {"raw_dirs": [str(truth.directory.absolute() / "raw")]},
-        "roi": {"ra": ra, "dec": dec, "ROI_size": 5.0, "point_sources": truth.image_positions()},
+        "roi": {
+            "ra": ra,
+            "dec": dec,
+            "ROI_size": round(max(5.0, extent + 2.0), 1),
+            "point_sources": truth.image_positions(),
+        },
         "telescope": {
             "name": "simulated telescope",
             "latitude": options.latitude,
@@ -43,7 +52,7 @@ def write_lens_file(truth: Truth, path: Path | None = None) -> Path:
             "stars_to_use_psf": 12,
             "stars_to_use_norm": 20,
         },
-        "cutouts": {"stamp_size_ROI": 24, "saturation_level": options.detector.saturation_adu},
+        "cutouts": {"stamp_size_ROI": stamp, "saturation_level": options.detector.saturation_adu},
         "zero_points": {"photometric_band": bands if len(bands) > 1 else next(iter(bands.values()))},
     }
     path.write_text(lens_template(values), encoding="utf-8")

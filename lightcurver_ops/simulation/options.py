@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from lightcurver_ops.errors import ConfigurationError
 
 from .detector import Detector
-from .profiles import Array
+from .lensing import HostOptions, MassOptions
+from .psf import ABERRATIONS, Array
 
 LightCurve = Callable[[Array], Array]
 """Magnitudes (T,) at the MJD (T,)."""
@@ -22,22 +23,32 @@ class FilterOptions:
         zeropoint: magnitude of 1 e-/s at full transparency.
         colour_terms: c0, c1, ...: magnitude = G - sum of c_i (BP - RP)^i. Default: the Gaia EDR3 relation to SDSS r
             (Gaia EDR3 documentation, table 5.7), so that absolute calibrations can be checked.
+        wavelength_nm: at which a star of mean colour shines; width_nm: of the band, which the air spreads.
+        reddening_nm: by how much redder the light of a star is per magnitude of BP - RP.
     """
 
     name: str = "r"
     zeropoint: float = 25.5
     colour_terms: tuple[float, ...] = (-0.09837, 0.08592, 0.1907, -0.1701, 0.02263)
+    wavelength_nm: float = 620.0
+    width_nm: float = 140.0
+    reddening_nm: float = 8.0
 
 
 @dataclass(frozen=True)
 class GalaxyOptions:
-    """The lens galaxy: a Sersic profile cut at 8 effective radii.
+    """The lens galaxy: a Sersic profile cut at 8 effective radii, alone or as the bulge in an exponential disc.
 
     Args:
         offset_arcsec: (east, north) of the lens's centre.
         magnitude: total, the same in all filters.
         effective_radius_arcsec: along the major axis.
+        sersic_index: 4 for de Vaucouleurs's profile, 1 for an exponential one.
         position_angle_deg: of the major axis, from north to east.
+        disc_fraction: of the light.
+        disc_radius: effective radius of the disc over that of the bulge.
+        disc_axis_ratio: of the disc, along the same axis.
+        bp_rp: colour.
     """
 
     offset_arcsec: tuple[float, float] = (-0.05, -0.03)
@@ -46,11 +57,17 @@ class GalaxyOptions:
     sersic_index: float = 3.0
     axis_ratio: float = 0.8
     position_angle_deg: float = 35.0
+    disc_fraction: float = 0.0
+    disc_radius: float = 2.5
+    disc_axis_ratio: float = 0.5
+    bp_rp: float = 1.6
 
 
 @dataclass(frozen=True)
 class LensOptions:
-    """A lensed quasar: point-like images that repeat one light curve, and a galaxy.
+    """A lensed quasar: point-like images that repeat one light curve, a galaxy, and the host drawn out to arcs.
+
+    The default is the lens of the default mass; `lens_preset` has others.
 
     Args:
         center: (ra, dec) ICRS degrees.
@@ -64,15 +81,17 @@ class LensOptions:
         light_curves: instead of all this one callable per image, from MJD (T,) to magnitudes (T,).
         bp_rp: Gaia colour of the images in the catalogue.
         galaxy: or None.
+        mass: of the lens, at its centre; it lenses the host.
+        host: of the quasar, seen as arcs, or None.
     """
 
     center: tuple[float, float] = (70.5, -21.0)
     labels: tuple[str, ...] = ("A", "B", "C", "D")
     offsets_arcsec: tuple[tuple[float, float], ...] = (
-        (0.67, 0.56),
-        (-0.80, 0.66),
-        (-0.73, -0.49),
-        (0.42, -0.84),
+        (0.434, 0.760),
+        (-0.759, 0.537),
+        (-0.407, -0.723),
+        (0.882, -0.312),
     )
     magnitudes: tuple[float, ...] = (18.6, 19.1, 19.6, 20.4)
     delays_days: tuple[float, ...] = (0.0, 4.0, 9.0, 16.0)
@@ -82,6 +101,8 @@ class LensOptions:
     light_curves: Sequence[LightCurve] | None = None
     bp_rp: float = 0.7
     galaxy: GalaxyOptions | None = field(default_factory=GalaxyOptions)
+    mass: MassOptions = field(default_factory=MassOptions)
+    host: HostOptions | None = None
 
     def __post_init__(self) -> None:
         lists = {
@@ -118,6 +139,10 @@ class StarOptions:
         catalogue_limit: fainter stars are on the frames but not in the catalogue, G.
         variable: (rank, amplitude in mag, period in days): the star of this rank by distance to the lens, 0 the
             nearest, varies as a sine.
+        companions: fraction of the stars that have a faint star or a small galaxy beside them, in no catalogue.
+        companion_arcsec: smallest and largest distance; companion_contrast: smallest and largest difference in mag.
+        galaxies: mean number of small galaxies on one frame, in no catalogue; galaxy_magnitudes: G of the brightest
+            and the faintest.
     """
 
     number: float = 75.0
@@ -129,6 +154,33 @@ class StarOptions:
     separation_arcsec: float = 5.0
     catalogue_limit: float = 20.5
     variable: tuple[int, float, float] | None = None
+    companions: float = 0.2
+    companion_arcsec: tuple[float, float] = (1.5, 5.0)
+    companion_contrast: tuple[float, float] = (3.0, 6.5)
+    galaxies: float = 6.0
+    galaxy_magnitudes: tuple[float, float] = (19.0, 22.5)
+
+
+@dataclass(frozen=True)
+class OpticsOptions:
+    """Telescope and guiding.
+
+    Args:
+        diameter_m, obscuration: of the pupil; the second as a fraction of the first.
+        aberrations: waves RMS of Noll's terms 4 to 11, season's mean; aberration_scatter: of each term from exposure to
+            exposure, standard deviation.
+        pattern: waves RMS by which the optics are worse in the corners, see `Psf`.
+        jitter_arcsec: of the guiding, standard deviation; drift_arcsec: length of the line along which it drifts during
+            an exposure, standard deviation per axis.
+    """
+
+    diameter_m: float = 2.2
+    obscuration: float = 0.35
+    aberrations: tuple[float, ...] = ABERRATIONS
+    aberration_scatter: float = 0.06
+    pattern: float = 0.0
+    jitter_arcsec: float = 0.08
+    drift_arcsec: float = 0.08
 
 
 @dataclass(frozen=True)
@@ -149,9 +201,10 @@ class SeasonOptions:
         flip: False: east is left when north is up; True: mirrored.
         pointing_scatter_arcsec: dither, standard deviation per axis.
         detector, filters, stars, lens: see there.
-        seeing_arcsec: median FWHM; seeing_scatter: standard deviation of its logarithm, nights and exposures together.
-        moffat_beta, ellipticity, trefoil: PSF; ellipticity is the standard deviation of each shear component from
-            exposure to exposure, trefoil the mean fraction of flux in a three-lobed departure from a Moffat.
+        seeing_arcsec: median FWHM of the seeing alone, without telescope and guiding; seeing_scatter: standard
+            deviation of its logarithm, nights and exposures together.
+        optics: of the telescope.
+        ellipticity: standard deviation of each shear component of the PSF from exposure to exposure.
         psf_varies: relative change of the PSF over the field (dilation and shear, second order in position).
         sky: e-/s/px, median; sky_scatter: standard deviation of its logarithm; sky_gradient: relative change across
             the frame, standard deviation.
@@ -159,6 +212,7 @@ class SeasonOptions:
         cloudy_fraction: of the nights: about one more magnitude of extinction, which varies.
         with_wcs: the header has the true TAN solution.
         latitude, longitude: of the telescope, degrees, east positive.
+        refraction: the air spreads stars into short spectra and moves them by their colours.
     """
 
     name: str = "demo"
@@ -179,9 +233,8 @@ class SeasonOptions:
     lens: LensOptions = field(default_factory=LensOptions)
     seeing_arcsec: float = 1.1
     seeing_scatter: float = 0.18
-    moffat_beta: float = 3.0
-    ellipticity: float = 0.025
-    trefoil: float = 0.05
+    optics: OpticsOptions = field(default_factory=OpticsOptions)
+    ellipticity: float = 0.02
     psf_varies: float = 0.0
     sky: float = 12.0
     sky_scatter: float = 0.25
@@ -191,6 +244,7 @@ class SeasonOptions:
     with_wcs: bool = False
     latitude: float = -29.26
     longitude: float = -70.73
+    refraction: bool = True
 
     def __post_init__(self) -> None:
         if min(self.shape) < 32:
@@ -206,8 +260,6 @@ class SeasonOptions:
             raise ConfigurationError(
                 f"SeasonOptions: night_gap_days must be 1 or more, not {self.night_gap_days}"
             )
-        if self.moffat_beta <= 1.5:
-            raise ConfigurationError(f"SeasonOptions: moffat_beta must be above 1.5, not {self.moffat_beta}")
 
     def day(self, night: int) -> int:
         """MJD of the day on which a night begins."""

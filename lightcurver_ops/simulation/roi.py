@@ -1,13 +1,14 @@
 """Cutouts of a lens in memory, with their truth: for tests of the numerics, and for the photon-noise limit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import galsim
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
-from .profiles import Array, Psf, draw_galaxy, draw_points, psf_image, sersic_cells
+from .galaxies import draw_extended, sersic
+from .psf import Array, LocalPsf, Psf
 from .stamps import draw_psfs, narrow_psf_image, noise_of, observe
 
 # Offsets in pixels, and magnitudes, of a quad lens 2" across at 0.35"/px.
@@ -19,6 +20,8 @@ QUAD_MAGNITUDES = (18.6, 19.1, 19.6, 20.4)
 class RoiStamps:
     """Cutouts of a lens with J images and a galaxy at E epochs, n x n pixels; sky subtracted, e-/s.
 
+    Arcs of the quasar's host, where there are some, count as part of the galaxy.
+
     Attributes:
         data, noise, model (E, n, n): as in StarStamps.
         galaxy (E, n, n): the galaxy's part of `model`; unit_images (E, J, n, n): each image at flux 1.
@@ -26,7 +29,7 @@ class RoiStamps:
         galaxy_gradient (E, 2, n, n): derivative of `galaxy` by a translation in x and y, per pixel.
         high_resolution (N, N): the galaxy, no atmosphere, convolved with a Gaussian of FWHM 2 small pixels; e-/s per
             small pixel.
-        positions (J, 2): common (x, y) of the images, pixels from the geometric centre; galaxy_position (2,).
+        positions (J, 2): common (x, y) of the images, pixels from the geometric centre.
         translations (E, 2): (x, y) of everything in each epoch, pixels, to be added to the positions.
         flux (E, J): e-/s over the whole plane, coefficients divided out already.
         exptime (E,): seconds.
@@ -44,7 +47,6 @@ class RoiStamps:
     galaxy_gradient: Array
     high_resolution: Array
     positions: Array
-    galaxy_position: Array
     translations: Array
     flux: Array
     psf: Array
@@ -55,39 +57,6 @@ class RoiStamps:
     exptime: Array
     subsampling: int
     psf_slope: Array | None
-
-
-@dataclass(frozen=True)
-class GalaxyOnPixels:
-    """A Sersic galaxy: flux in e-/s, centre in pixels from the middle, radius in pixels, angle in degrees from +x."""
-
-    flux: float
-    x: float
-    y: float
-    effective_radius: float
-    sersic_index: float
-    axis_ratio: float
-    angle: float
-
-    def draw(self, shape: tuple[int, int], psf: Psf, x: float, y: float) -> Array:
-        """The galaxy seen through the PSF, its centre moved to x, y; e-/s per pixel."""
-        profile = (self.effective_radius, self.sersic_index, self.axis_ratio, self.angle)
-        return draw_galaxy(shape, x, y, self.flux, *profile, psf)
-
-    def high_resolution(self, size: int, subsampling: int) -> Array:
-        """The galaxy on small pixels, convolved with a Gaussian of FWHM 2 small pixels; e-/s per small pixel."""
-        n = size * subsampling
-        middle = (n - 1) / 2
-        cells = sersic_cells(
-            n,
-            middle + subsampling * self.x,
-            middle + subsampling * self.y,
-            self.effective_radius * subsampling,
-            self.sersic_index,
-            self.axis_ratio,
-            self.angle,
-        )
-        return self.flux * gaussian_filter(cells, 2 / np.sqrt(8 * np.log(2)), mode="constant", truncate=8)
 
 
 def roi_stamps(
@@ -106,9 +75,8 @@ def roi_stamps(
     exptime: float = 300.0,
     seeing: float = 3.2,
     seeing_scatter: float = 0.15,
-    beta: float = 3.0,
+    aberrated: float = 1.0,
     ellipticity: float = 0.03,
-    trefoil: float = 0.06,
     translation: float = 0.5,
     sky: float = 12.0,
     readnoise: float = 5.0,
@@ -125,24 +93,26 @@ def roi_stamps(
         The others: as in star_stamps.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(102,)))
-    shapes = draw_psfs(rng, n_epochs, seeing, seeing_scatter, beta, ellipticity, trefoil)
+    shapes = draw_psfs(rng, n_epochs, seeing, seeing_scatter, ellipticity, aberrated)
     translations = rng.uniform(-translation, translation, (n_epochs, 2))
     changes = rng.normal(0, variability, (n_epochs, len(magnitudes)))
     skies = sky * np.exp(rng.normal(0, 0.2, n_epochs))
     flux = 10 ** (0.4 * (zeropoint - np.array(magnitudes) - changes))
     galaxy = None
     if galaxy_magnitude is not None:
-        galaxy = GalaxyOnPixels(
-            flux=10 ** (0.4 * (zeropoint - galaxy_magnitude)),
-            x=0.15,
-            y=-0.1,
-            effective_radius=galaxy_radius,
-            sersic_index=galaxy_index,
-            axis_ratio=0.8,
-            angle=35.0,
-        )
+        galaxy = sersic(galaxy_index, galaxy_radius, 0.8, 35.0).shift(0.15, -0.1)
+        galaxy = galaxy.withFlux(10 ** (0.4 * (zeropoint - galaxy_magnitude)))
     clean = lens_stamps(
-        np.array(positions), translations, flux, shapes, galaxy, skies, exptime, readnoise, size, subsampling
+        np.array(positions),
+        translations,
+        flux,
+        shapes,
+        [galaxy] * n_epochs,
+        skies,
+        exptime,
+        readnoise,
+        size,
+        subsampling,
     )
     data = observe(rng, clean.model, skies, exptime, readnoise)
     return replace(clean, data=data)
@@ -153,38 +123,39 @@ def lens_stamps(
     translations: Array,
     flux: Array,
     shapes: tuple[Psf, ...],
-    galaxy: GalaxyOnPixels | None,
+    extended: Sequence[galsim.GSObject | None],
     sky: Array,
     exptime: float | Array,
     readnoise: float,
     size: int,
     subsampling: int,
-    shape_at: Callable[[int, Array], Psf] | None = None,
+    local_at: Callable[[int, Array], LocalPsf] | None = None,
+    varies: bool = False,
 ) -> RoiStamps:
-    """The noiseless cutouts of a lens: `data` is `model`; arguments as the attributes of RoiStamps.
+    """The noiseless cutouts of a lens: `data` is `model`; arguments as the attributes of RoiStamps, and:
 
-    `shape_at`: the PSF of an epoch at an offset (x, y) from the stamp's middle where it varies over the field.
+    Args:
+        extended: galaxy and arcs of each epoch in pixels about the scene's origin, or None.
+        local_at: the PSF of an epoch at an offset (x, y) from the stamp's middle, default: at the field's.
+        varies: whether it is another one at each image.
     """
     n_epochs, n_images = flux.shape
-    local = shape_at or (lambda e, _offset: shapes[e])
+    local = local_at or (lambda e, _offset: shapes[e].at())
+    centres = [local(e, np.zeros(2)) for e in range(n_epochs)]
     middle = (size - 1) / 2
     box = (size, size)
     images = np.empty((n_epochs, n_images, size, size))
     gradients = np.empty((n_epochs, n_images, 2, size, size))
     galaxies = np.zeros((n_epochs, size, size))
     galaxy_gradient = np.zeros((n_epochs, 2, size, size))
-    for e, psf in enumerate(shapes):
+    for e, scene in enumerate(extended):
         for j in range(n_images):
-            star = partial(draw_points, box, flux=1.0, psf=local(e, positions[j] + translations[e]))
+            here = local(e, positions[j] + translations[e]) if varies else centres[e]
+            star = partial(here.star, size)
             images[e, j], gradients[e, j] = _with_slopes(star, *(middle + positions[j] + translations[e]))
-        if galaxy is not None:
-            blurred = partial(galaxy.draw, box, psf)
-            place = middle + translations[e] + (galaxy.x, galaxy.y)
-            galaxies[e], galaxy_gradient[e] = _with_slopes(blurred, *place)
-    n_fine = size * subsampling
-    high_resolution = (
-        np.zeros((n_fine, n_fine)) if galaxy is None else galaxy.high_resolution(size, subsampling)
-    )
+        if scene is not None:
+            blurred = partial(draw_extended, box, scene, centres[e].profile())
+            galaxies[e], galaxy_gradient[e] = _with_slopes(blurred, *(middle + translations[e]))
     model = np.einsum("ej,ejpq->epq", flux, images) + galaxies
     noise, rms = noise_of(model, sky, exptime, readnoise)
     return RoiStamps(
@@ -195,31 +166,40 @@ def lens_stamps(
         unit_images=images,
         gradients=gradients,
         galaxy_gradient=galaxy_gradient,
-        high_resolution=high_resolution,
+        high_resolution=_without_seeing(extended[0] if extended else None, size, subsampling),
         positions=positions,
-        galaxy_position=np.array([np.nan, np.nan] if galaxy is None else [galaxy.x, galaxy.y]),
         translations=translations,
         flux=flux,
-        psf=np.stack([psf_image(shape, size, subsampling) for shape in shapes]),
-        narrow_psf=np.stack([narrow_psf_image(shape, size, subsampling) for shape in shapes]),
+        psf=np.stack([one.image(size, subsampling) for one in centres]),
+        narrow_psf=np.stack([narrow_psf_image(one, size, subsampling) for one in centres]),
         shapes=shapes,
         sky=sky,
         rms=rms,
         exptime=np.broadcast_to(exptime, n_epochs),
         subsampling=subsampling,
         psf_slope=None
-        if shape_at is None
-        else np.stack([_psf_slope(partial(shape_at, e), size, subsampling) for e in range(n_epochs)]),
+        if not varies
+        else np.stack([_psf_slope(partial(local, e), size, subsampling) for e in range(n_epochs)]),
     )
 
 
-def _psf_slope(shape_at: Callable[[Array], Psf], size: int, subsampling: int, step: float = 4.0) -> Array:
+def _psf_slope(
+    local_at: Callable[[Array], LocalPsf], size: int, subsampling: int, step: float = 4.0
+) -> Array:
     """Derivative (2, N, N) of the PSF by the place in x and y, per pixel."""
     up, down = (
-        np.stack([psf_image(shape_at(sign * step * axis), size, subsampling) for axis in np.eye(2)])
+        np.stack([local_at(sign * step * axis).image(size, subsampling) for axis in np.eye(2)])
         for sign in (1, -1)
     )
     return (up - down) / (2 * step)
+
+
+def _without_seeing(scene: galsim.GSObject | None, size: int, subsampling: int) -> Array:
+    side = size * subsampling
+    if scene is None:
+        return np.zeros((side, side))
+    smooth = galsim.Convolve([scene, galsim.Gaussian(fwhm=2 / subsampling)])
+    return smooth.drawImage(nx=side, ny=side, scale=1 / subsampling).array.astype(float)
 
 
 def _with_slopes(draw: Callable[..., Array], x: float, y: float, step: float = 0.02) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from astropy.time import Time
 from lightcurver_ops.errors import ConfigurationError
 
 from .exposures import Exposure, night_exposures
-from .field import catalogue, expected_rate, make_sources
+from .field import catalogue, expected_rate, make_contaminants, make_sources
 from .options import SeasonOptions
 from .truth import FRAMES, SEASON, Truth, frame_truth, load_truth, options_record, season_record
 
@@ -43,10 +43,11 @@ def simulate_season(
     before = _season_there(options, directory)
     (directory / RAW).mkdir(parents=True, exist_ok=True)
     sources = make_sources(options)
+    contaminants = make_contaminants(options, sources)
     rows = []
     for night in range(options.n_nights) if nights is None else nights:
         for exposure in night_exposures(options, night):
-            frame = raw_frame(options, sources, exposure)
+            frame = raw_frame(options, sources, exposure, contaminants)
             _whole(directory / RAW / exposure.file, partial(frame.writeto, overwrite=True))
             rows.append(frame_truth(options, exposure))
     frames = Table(rows=rows)
@@ -62,10 +63,12 @@ def simulate_season(
     return truth
 
 
-def raw_frame(options: SeasonOptions, sources: Table, exposure: Exposure) -> fits.PrimaryHDU:
+def raw_frame(
+    options: SeasonOptions, sources: Table, exposure: Exposure, contaminants: Table
+) -> fits.PrimaryHDU:
     """The raw frame of an exposure, with the header that a camera writes."""
     rng = np.random.default_rng(exposure.pixels)
-    rate = expected_rate(options, sources, exposure)
+    rate = expected_rate(options, sources, exposure, contaminants)
     hdu = fits.PrimaryHDU(options.detector.expose(rate, options.exptime, rng))
     header = hdu.header
     header["OBJECT"] = options.name

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.fft import fft2, ifft2, ifftshift
 
 from .detector import cosmic_rays
-from .profiles import Array, Psf, draw_points, psf_image
+from .psf import ABERRATIONS, Array, LocalPsf, Psf
 
 Mask = NDArray[np.bool_]
 
@@ -64,10 +64,10 @@ def star_stamps(
     exptime: float = 300.0,
     seeing: float = 3.2,
     seeing_scatter: float = 0.15,
-    beta: float = 3.0,
+    aberrated: float = 1.0,
     ellipticity: float = 0.03,
-    trefoil: float = 0.06,
     psf_varies: float = 0.0,
+    pattern: float = 0.0,
     transparency_scatter: float = 0.1,
     sky: float = 12.0,
     readnoise: float = 5.0,
@@ -80,29 +80,34 @@ def star_stamps(
         n_frames, n_stars, size, subsampling: E, S, n, k.
         magnitudes: faintest and brightest, drawn uniformly; flux = 10^(0.4 (zeropoint - magnitude)) e-/s.
         exptime: s.
-        seeing: median FWHM in pixels; seeing_scatter: natural logarithm, from frame to frame.
-        beta, trefoil: of the PSF; ellipticity: RMS of each shear component from frame to frame.
+        seeing: median FWHM of the seeing in pixels; seeing_scatter: natural logarithm, from frame to frame.
+        aberrated: by how much the aberrations of the optics are those of `ABERRATIONS`; ellipticity: RMS of each shear
+            component from frame to frame.
         psf_varies: relative size of the dilation and shear of the PSF over the field, second order in position.
+        pattern: waves RMS by which the optics are worse in the corners, see `Psf`.
         transparency_scatter: magnitudes of extinction, one-sided.
         sky: e-/s/px; readnoise: e-; cosmics_per_stamp: mean number.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(101,)))
-    shapes = draw_psfs(rng, n_frames, seeing, seeing_scatter, beta, ellipticity, trefoil)
+    shapes = draw_psfs(rng, n_frames, seeing, seeing_scatter, ellipticity, aberrated)
     star_flux = 10 ** (0.4 * (zeropoint - rng.uniform(*magnitudes, n_stars)))
     field = rng.uniform(-1, 1, (n_stars, 2))
     coefficient = 10 ** (-0.4 * np.abs(rng.normal(0, transparency_scatter, n_frames)))
-    distortion = rng.normal(0, 1, (n_frames, 3, 5))
+    variation = psf_varies * rng.normal(0, 1, (n_frames, 3, 5))
+    shapes = tuple(
+        replace(shape, pattern=pattern, variation=tuple(map(tuple, one)))
+        for shape, one in zip(shapes, variation.tolist(), strict=True)
+    )
     offsets = rng.uniform(-0.5, 0.5, (2, n_frames, n_stars))
     skies = sky * np.exp(rng.normal(0, 0.2, n_frames))
     flux = coefficient[:, None] * star_flux
     middle = (size - 1) / 2
     model = np.empty((n_frames, n_stars, size, size))
     for e, shape in enumerate(shapes):
-        local = vary_over_field(shape, field, psf_varies * distortion[e])
         for s in range(n_stars):
             x, y = middle + offsets[:, e, s]
-            model[e, s] = draw_points((size, size), x, y, flux[e, s], local.of_source(s))
-    psf = np.stack([psf_image(shape, size, subsampling) for shape in shapes])
+            model[e, s] = flux[e, s] * shape.at(*field[s]).star(size, x, y)
+    psf = np.stack([shape.at().image(size, subsampling) for shape in shapes])
     noise, rms = noise_of(model, skies, exptime, readnoise)
     data = observe(rng, model, skies, exptime, readnoise)
     hits = np.zeros_like(data)
@@ -120,7 +125,7 @@ def star_stamps(
         star_flux=star_flux,
         field_xy=field,
         psf=psf,
-        narrow_psf=np.stack([narrow_psf_image(shape, size, subsampling) for shape in shapes]),
+        narrow_psf=np.stack([narrow_psf_image(shape.at(), size, subsampling) for shape in shapes]),
         shapes=shapes,
         sky=skies,
         rms=rms,
@@ -132,44 +137,25 @@ def star_stamps(
 def draw_psfs(
     rng: np.random.Generator,
     n: int,
-    fwhm: float,
+    seeing: float,
     scatter: float,
-    beta: float,
     ellipticity: float,
-    trefoil: float,
+    aberrated: float = 1.0,
 ) -> tuple[Psf, ...]:
-    """PSFs of n frames: log-normal FWHM (median, scatter in ln), normal shear, a trefoil of fixed direction."""
-    widths = fwhm * np.exp(rng.normal(0, scatter, n))
+    """PSFs of n frames of one telescope: log-normal seeing (median FWHM, scatter in ln), normal shear."""
+    widths = seeing * np.exp(rng.normal(0, scatter, n))
     shears = np.clip(rng.normal(0, ellipticity, (n, 2)), -0.3, 0.3)
-    lobes = trefoil * rng.uniform(0.5, 1.5, n)
+    aberrations = tuple(aberrated * one for one in ABERRATIONS)
     return tuple(
-        Psf(float(width), beta, float(e1), float(e2), float(lobe), trefoil_angle=20.0)
-        for width, (e1, e2), lobe in zip(widths, shears, lobes, strict=True)
+        Psf(float(width), aberrations=aberrations, shear=(float(e1), float(e2)))
+        for width, (e1, e2) in zip(widths, shears, strict=True)
     )
 
 
-def vary_over_field(psf: Psf, field_xy: Array, coefficients: Array) -> Psf:
-    """The PSF at positions (S, 2) of the field (-1 to 1 per axis), members as arrays (S,).
-
-    Args:
-        psf: at the middle of the field.
-        coefficients: (3, 5): of the dilation, e1 and e2, for the terms u, v, u^2, u v, v^2.
-    """
-    u, v = field_xy[:, 0], field_xy[:, 1]
-    dilation, e1, e2 = coefficients @ np.stack([u, v, u**2, u * v, v**2])
-    # Shears stay far from 1 and widths positive, whatever amplitude was asked for.
-    return replace(
-        psf,
-        fwhm=np.asarray(psf.fwhm) * np.clip(1 + dilation, 0.5, 2.0),
-        e1=np.clip(psf.e1 + e1, -0.4, 0.4),
-        e2=np.clip(psf.e2 + e2, -0.4, 0.4),
-    )
-
-
-def narrow_psf_image(psf: Psf, size: int, subsampling: int) -> Array:
-    """What gives `psf_image` when convolved with a sampled Gaussian of FWHM 2 small pixels; same grid, same centre."""
+def narrow_psf_image(psf: LocalPsf, size: int, subsampling: int) -> Array:
+    """What gives `psf.image` when convolved with a sampled Gaussian of FWHM 2 small pixels; same grid, same centre."""
     n = size * subsampling
-    wide = psf_image(psf, 2 * size, subsampling)
+    wide = psf.image(2 * size, subsampling)
     axis = ifftshift(np.arange(2 * n) - n)
     gaussian = np.exp(-4 * np.log(2) * (axis / 2.0) ** 2)
     transform = fft2(np.outer(gaussian, gaussian) / gaussian.sum() ** 2).real

@@ -1,7 +1,7 @@
 """What a season truly was: one row per frame, and everything behind it."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from lightcurver_ops.errors import ConfigurationError
 
 from .exposures import Exposure, night_exposures, tangent_plane
-from .field import galaxy_on_pixels, make_sources, point_sources
+from .field import exposure_lens_light, make_sources, point_sources
 from .lens import image_magnitudes
 from .options import SeasonOptions
-from .profiles import Array, Psf
+from .psf import Array, LocalPsf
 from .roi import RoiStamps, lens_stamps
 
 FRAMES = "truth.ecsv"
@@ -31,8 +31,9 @@ class Truth:
         options: of the season; `lens.light_curves` are not kept in files (None after loading): the frames' table has
             their magnitudes.
         frames: one row per frame, by date: file, night, number, filter, mjd (UTC, mid-exposure), exptime (s),
-            transparency, seeing_arcsec (FWHM), sky (e-/s/px), zeropoint (magnitude of 1 e-/s in this frame), ra, dec
-            (of the frame's centre, degrees), and per image flux_<label> (e-/s at transparency 1) and mag_<label>.
+            transparency, seeing_arcsec (FWHM of the seeing alone), airmass, sky (e-/s/px), zeropoint (magnitude of
+            1 e-/s in this frame), ra, dec (of the frame's centre, degrees), and per image flux_<label> (e-/s at
+            transparency 1) and mag_<label>.
     """
 
     directory: Path
@@ -56,7 +57,7 @@ class Truth:
         return night_exposures(self.options, int(row["night"]))[int(row["number"]) - 1]
 
     def point_sources(self, file: str) -> Table:
-        """Stars and images in a frame: source_id, kind, x, y (pixels), magnitude, flux (e-/s in this frame)."""
+        """Stars and images in a frame: see there."""
         return point_sources(self.options, self.sources(), self.exposure(file))
 
     def roi(self, size: int = 32, subsampling: int = 2, files: list[str] | None = None) -> RoiStamps:
@@ -71,32 +72,34 @@ class Truth:
         centres = np.array([exposure.wcs.wcs_world2pix([lens.center], 0)[0] for exposure in exposures])
         sky = np.array(list(self.image_positions().values()))
         places = np.array([exposure.wcs.wcs_world2pix(sky, 0) for exposure in exposures])
+        # What the air does to the images, of one colour, moves all of them alike.
+        lifted = np.array([exposure.lifted(lens.bp_rp) for exposure in exposures])
         cell = np.floor(centres + (0.5 if size % 2 else 0.0)) + (0.0 if size % 2 else 0.5)
-        galaxy = None
-        if lens.galaxy is not None:
-            galaxy = galaxy_on_pixels(options, exposures[0], lens.galaxy)
-            galaxy = replace(galaxy, x=galaxy.x - centres[0, 0], y=galaxy.y - centres[0, 1])
+        varies = options.psf_varies > 0 or options.optics.pattern > 0
 
-        def local(e: int, offset: Array) -> Psf:
-            return exposures[e].psf_at(*(cell[e] + offset)[:, None]).of_source(0)
+        def local(e: int, offset: Array) -> LocalPsf:
+            x, y = cell[e] + offset
+            return exposures[e].psf_at(float(x), float(y), lens.bp_rp)
 
+        scenes = [exposure_lens_light(options, exposure) for exposure in exposures]
         transparency = np.array([exposure.transparency for exposure in exposures])
         return lens_stamps(
             positions=places[0] - centres[0],
-            translations=centres - cell,
+            translations=centres + lifted - cell,
             flux=np.array([[row[f"flux_{label}"] for label in lens.labels] for row in rows]),
-            shapes=tuple(
-                exposure.psf_at(*centre[:, None]).of_source(0)
-                for exposure, centre in zip(exposures, centres, strict=True)
-            ),
-            galaxy=galaxy,
+            shapes=tuple(exposure.psf for exposure in exposures),
+            extended=[
+                None if scene is None else scene.shift(*-moved)
+                for scene, moved in zip(scenes, lifted, strict=True)
+            ],
             # A frame of transparency T, divided by T, has the noise of T times the exposure under 1 / T the sky.
             sky=np.array([exposure.sky for exposure in exposures]) / transparency,
             exptime=options.exptime * transparency,
             readnoise=options.detector.readnoise,
             size=size,
             subsampling=subsampling,
-            shape_at=local if options.psf_varies > 0 else None,
+            local_at=local,
+            varies=varies,
         )
 
 
@@ -115,6 +118,7 @@ def frame_truth(options: SeasonOptions, exposure: Exposure) -> dict[str, Any]:
         "exptime": options.exptime,
         "transparency": exposure.transparency,
         "seeing_arcsec": exposure.seeing_arcsec,
+        "airmass": exposure.zenith.airmass,
         "sky": exposure.sky,
         "zeropoint": zeropoint + 2.5 * np.log10(exposure.transparency),
         "ra": ra,
@@ -130,7 +134,7 @@ def load_truth(directory: str | Path) -> Truth:
     """The truth of a season written by `simulate_season`.
 
     Raises:
-        ConfigurationError: the directory holds none.
+        ConfigurationError: the directory holds none, or one of another version.
     """
     directory = Path(directory)
     for name in (SEASON, FRAMES):
@@ -139,6 +143,11 @@ def load_truth(directory: str | Path) -> Truth:
                 f"{directory} holds no simulated season ({name} is missing): simulate one there"
             )
     stored = json.loads((directory / SEASON).read_text())
+    if set(stored["options"]) != {one.name for one in fields(SeasonOptions)}:
+        raise ConfigurationError(
+            f"{directory} holds a season that another version simulated: simulate into another directory, or delete "
+            "this one"
+        )
     options = TypeAdapter(SeasonOptions).validate_python(stored["options"])
     return Truth(directory, options, Table.read(directory / FRAMES))
 

@@ -2,6 +2,8 @@
 
 import re
 
+from lightcurver_ops.simulation import load_truth
+
 OPTIONS = ("--name", "tiny", "--nights", 1, "--exposures", 2, "--size", 128, "--seeing", 1.4, "--seed", 3)
 
 
@@ -20,6 +22,30 @@ def test_what_it_prints_can_be_typed(lcops, tmp_path):
         "read_convert_skysub_character_catalog: 1 of 1 done"
         in lcops(*run, "--to", 1, "--frames", "*_001").out
     )
+
+
+def test_a_lens_its_arcs_and_a_telescope_can_be_chosen(lcops, tmp_path):
+    chosen = (
+        "--lens",
+        "wide",
+        "--arcs",
+        20.5,
+        "--galaxy",
+        "bulge-disc",
+        "--psf-varies",
+        0.02,
+        "--optics",
+        0.3,
+    )
+    done = lcops("simulate", tmp_path, "--nights", 1, "--exposures", 1, "--size", 128, *chosen)
+    assert (done.code, done.err) == (0, "")
+    options = load_truth(tmp_path).options
+    assert options.lens.mass.einstein_radius_arcsec == 2.5
+    assert (options.lens.host.magnitude, options.lens.galaxy.disc_fraction) == (20.5, 0.5)
+    assert (options.psf_varies, options.optics.pattern) == (0.02, 0.3)
+    # Its cutouts hold it.
+    assert "stamp_size_ROI: 32" in (tmp_path / "demo.yaml").read_text()
+    assert lcops("simulate", tmp_path / "other", "--lens", "ring").code == 2
 
 
 def test_the_same_again_and_another_into_the_same_place(lcops, tmp_path):

@@ -319,7 +319,7 @@ def through_the_air():
 
 def change_with_seeing(stamps, logarithm):
     """What a line through the points changes over the range of the seeing, and the error of that."""
-    seeing = np.array([shape.fwhm for shape in stamps.shapes])
+    seeing = np.array([shape.seeing for shape in stamps.shapes])
     assert np.ptp(seeing) > 2.5
     (slope, _), covariance = np.polyfit(seeing, logarithm, 1, cov=True)
     return abs(slope) * np.ptp(seeing), np.sqrt(covariance[0, 0]) * np.ptp(seeing)

@@ -7,12 +7,12 @@ import pytest
 
 from lightcurver_ops.numerics.psf.fit import fit_psfs
 from lightcurver_ops.numerics.psf.reference import starred_loss
-from lightcurver_ops.simulation.stamps import star_stamps
+from tests.model_stamps import model_stamps
 
 
 @pytest.fixture(scope="module")
 def both():
-    stamps = star_stamps(21, n_frames=1, n_stars=4, size=16)
+    stamps = model_stamps(21, n_stars=4, size=16)
     good = np.ones(stamps.data.shape, dtype=bool)
     good[:, 1, 3, 12] = False
     ours = fit_psfs(stamps.data, stamps.noise, good, fwhm_guess=3.0, local_sky=False)
@@ -69,7 +69,7 @@ def test_starreds_distortion_is_ours():
 
     from lightcurver_ops.numerics.psf.distortion import distort
 
-    stamps = star_stamps(22, n_frames=1, n_stars=1, size=24, trefoil=0.0)
+    stamps = model_stamps(22, n_stars=1, size=24)
     names = {"dilation_y": (0.02, -0.01), "dilation_x": (-0.03, 0.01), "shear": (0.01, 0.03)}
     place = np.array([0.8, -0.6])
     theirs = apply_distortion(stamps.narrow_psf[0], {k: np.array(v) for k, v in names.items()}, place)

@@ -6,7 +6,8 @@ import pytest
 from lightcurver_ops.numerics.roi.fit import fit_roi
 from lightcurver_ops.numerics.roi.render import rotate
 from lightcurver_ops.numerics.roi.result import RoiOptions
-from lightcurver_ops.simulation.profiles import Psf, draw_galaxy, draw_points, psf_image
+from lightcurver_ops.simulation.galaxies import draw_extended, sersic
+from lightcurver_ops.simulation.psf import Psf
 
 K = 2
 SKY = 40.0
@@ -21,15 +22,18 @@ def scene(seed, epochs, size, positions, flux, galaxy=0.0, noise=True, angles=No
     angles = np.zeros(epochs) if angles is None else np.asarray(angles)
     data, sigma, psfs = [], [], []
     for e in range(epochs):
-        psf = Psf(fwhm=rng.uniform(2.8, 4.0), e1=rng.normal(0, 0.03), trefoil=0.03)
+        psf = Psf(rng.uniform(2.8, 4.0), shear=(rng.normal(0, 0.03), 0.0)).at()
         at = rotate(positions, angles[e]) + shifts[e] + (size - 1) / 2
-        image = draw_points((size, size), at[:, 0], at[:, 1], fluxes[e], psf, loss=1e-6)
+        image = np.zeros((size, size))
+        for one, flux_of_one in zip(at, fluxes[e], strict=True):
+            image += flux_of_one * psf.star(size, *one)
         if galaxy:
             x, y = rotate(np.array([galaxy_at]), angles[e])[0] + shifts[e] + (size - 1) / 2
-            image += draw_galaxy((size, size), x, y, galaxy, 2.0, 1.5, 0.8, 30.0 + np.rad2deg(angles[e]), psf)
+            profile = galaxy * sersic(1.5, 2.0, 0.8, 30.0 + np.rad2deg(angles[e]))
+            image += draw_extended((size, size), profile, psf.profile(), x, y)
         sigma.append(np.sqrt(image + SKY))
         data.append(image + noise * rng.normal(size=image.shape) * sigma[-1])
-        psfs.append(psf_image(psf, 2 * size, K))
+        psfs.append(psf.image(2 * size, K))
     good = np.ones((epochs, size, size), dtype=bool)
     return np.array(data), np.array(sigma), good, np.array(psfs), fluxes, shifts
 
@@ -229,17 +233,16 @@ def test_images_have_the_psf_of_their_place():
     positions, flux = np.array([[-4.0, 0.0], [4.0, 0.5]]), np.array([60000.0, 40000.0])
     rng = np.random.default_rng(5)
     data, sigma, psfs, slopes = [], [], [], []
-    for fwhm in rng.uniform(2.8, 4.0, epochs):
-        middle = Psf(fwhm=fwhm)
+    for seeing in rng.uniform(2.8, 4.0, epochs):
+        # Over a field of 2 pixels, so that u is x.
+        psf = Psf(seeing, variation=((slope, 0.0, 0.0, 0.0, 0.0), (0.0,) * 5, (0.0,) * 5))
         image = sum(
-            draw_points(
-                (size, size), *((size - 1) / 2 + at), one, middle.scaled(1 + slope * at[0]), loss=1e-6
-            )
+            one * psf.at(*at).star(size, *((size - 1) / 2 + at))
             for at, one in zip(positions, flux, strict=True)
         )
         sigma.append(np.sqrt(image + SKY))
         data.append(image + rng.normal(size=image.shape) * sigma[-1])
-        left, centre, right = (psf_image(middle.scaled(1 + slope * x), 2 * size, K) for x in (-4.0, 0.0, 4.0))
+        left, centre, right = (psf.at(x).image(2 * size, K) for x in (-4.0, 0.0, 4.0))
         psfs.append(centre)
         slopes.append([(right - left) / 8, np.zeros_like(centre)])
     arguments = (np.array(data), np.array(sigma), np.ones((epochs, size, size), dtype=bool), np.array(psfs))

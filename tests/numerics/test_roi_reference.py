@@ -11,7 +11,8 @@ from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.reference import fit_with_starred, starred_loss
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.state import State
-from lightcurver_ops.simulation.profiles import Psf, draw_galaxy, draw_points, psf_image
+from lightcurver_ops.simulation.galaxies import draw_extended, sersic
+from lightcurver_ops.simulation.psf import Psf
 
 N, K, EPOCHS = 12, 2, 3
 POSITIONS = np.array([[-1.8, 0.6], [1.7, -0.5]])
@@ -20,7 +21,7 @@ OPTIONS = RoiOptions(
     galaxy=False,
     strength=1.0,
     strength_finest=3.0,
-    max_iterations=700,
+    max_iterations=1000,
     max_first_iterations=100,
 )
 
@@ -28,13 +29,14 @@ OPTIONS = RoiOptions(
 def arguments(side, angles=None, shifts=None):
     rng = np.random.default_rng(5)
     data, psfs = [], []
-    for fwhm in (2.8, 3.3, 3.8):
-        psf = Psf(fwhm=fwhm, e1=0.04)
+    for seeing in (2.8, 3.3, 3.8):
+        psf = Psf(seeing, shear=(0.04, 0.0)).at()
         centre = (N - 1) / 2
-        image = draw_points((N, N), *(centre + POSITIONS.T), np.array([20000.0, 12000.0]), psf)
-        image += draw_galaxy((N, N), centre, centre, 8000.0, 1.5, 1.0, 0.8, 0.0, psf)
+        image = 8000.0 * draw_extended((N, N), sersic(1.5, 1.0, 0.8, 0.0), psf.profile(), centre, centre)
+        for place, flux in zip(POSITIONS, (20000.0, 12000.0), strict=True):
+            image += flux * psf.star(N, *(centre + place))
         data.append(image)
-        psfs.append(psf_image(psf.scaled(K), side))
+        psfs.append(psf.image(side / K, K))
     data = np.array(data)
     sigma = np.sqrt(data + 50.0)
     data = data + sigma * rng.normal(size=data.shape)

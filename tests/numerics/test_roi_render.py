@@ -7,33 +7,34 @@ from lightcurver_ops.numerics.psf.operators import narrow_from_full
 from lightcurver_ops.numerics.roi import galaxy, render
 from lightcurver_ops.numerics.roi.epoch import Layout, back_projected_variance
 from lightcurver_ops.numerics.starlet import starlet
-from lightcurver_ops.simulation.profiles import Psf, draw_galaxy, draw_points, psf_image
+from lightcurver_ops.simulation.galaxies import draw_extended, sersic
+from lightcurver_ops.simulation.psf import Psf
 
 N, K = 16, 2
 FINE = N * K
-PSF = Psf(fwhm=3.2, e1=0.05, trefoil=0.05)
+PSF = Psf(3.2, shear=(0.05, 0.0)).at()
 CENTRE = (N - 1) / 2
 
 
 @pytest.mark.parametrize("side", [48, 49])
 def test_points_are_where_and_what_they_are_drawn(side):
-    full = psf_image(PSF.scaled(K), side)
+    full = PSF.image(side / K, K)
     at = np.array([[0.3, -1.2], [2.0, 0.7]])
     images = render.point_images(narrow_from_full(full), at, N, K)[0]
     for position, image in zip(at, images, strict=True):
-        drawn = draw_points((N, N), CENTRE + position[0], CENTRE + position[1], 1.0, PSF, loss=1e-6)
+        drawn = PSF.star(N, *(CENTRE + position))
         np.testing.assert_allclose(image, drawn, atol=1.5e-3 * drawn.max())
 
 
 def test_each_point_has_the_psf_of_its_place():
-    shapes = [Psf(fwhm=fwhm) for fwhm in (3.1, 3.2, 3.3)]
-    left, middle, right = (psf_image(shape.scaled(K), 48) for shape in shapes)
+    shapes = [Psf(seeing).at() for seeing in (3.1, 3.2, 3.3)]
+    left, middle, right = (shape.image(48 / K, K) for shape in shapes)
     slope = np.stack([(right - left) / 6, np.zeros_like(middle)])[None]  # per pixel along x
     at = np.array([[3.0, 0.5], [0.0, -3.0]])
     narrow = render.narrow_psfs(middle[None], slope, at, np.zeros(1))
     images = render.point_images(narrow, at[None], N, K)[0][0]
     for position, image, shape in zip(at, images, (shapes[2], shapes[1]), strict=True):
-        drawn = draw_points((N, N), CENTRE + position[0], CENTRE + position[1], 1.0, shape, loss=1e-6)
+        drawn = shape.star(N, *(CENTRE + position))
         np.testing.assert_allclose(image, drawn, atol=4e-3 * drawn.max())  # the change is 6 % of the peak
     # Turned by 180 degrees, the first lies on the other side.
     turned = render.narrow_psfs(middle[None], slope, at, np.array([np.pi]))
@@ -44,7 +45,7 @@ def test_each_point_has_the_psf_of_its_place():
 
 @pytest.mark.parametrize("side", [40, 49])
 def test_one_pixel_of_the_background_looks_like_a_point(side):
-    full = psf_image(PSF.scaled(K), side)
+    full = PSF.image(side / K, K)
     shift = np.array([0.31, -0.17])
     operator = render.BackgroundView(full, shift, N, K).matrix()
     u, v = 18, 13
@@ -55,7 +56,7 @@ def test_one_pixel_of_the_background_looks_like_a_point(side):
 
 def test_background_images_are_the_operator_and_its_derivatives():
     rng = np.random.default_rng(1)
-    full = psf_image(PSF.scaled(K), 40)
+    full = PSF.image(40 / K, K)
     shift, h = np.array([0.2, -0.4]), rng.random((FINE, FINE))
 
     def seen(move):
@@ -75,7 +76,7 @@ def test_background_images_are_the_operator_and_its_derivatives():
 
 
 def test_light_around_the_grid_shines_in():
-    full = psf_image(PSF.scaled(K), 40)
+    full = PSF.image(40 / K, K)
     wide = np.zeros((FINE + 16, FINE + 16))
     wide[20, 5] = 1.0  # 3 small pixels left of the grid
     light = render.Light.of(np.zeros((FINE, FINE)), 0.0, 40, wide)
@@ -119,7 +120,7 @@ def test_starlet_noise_is_that_of_back_projected_draws():
     rng = np.random.default_rng(3)
     weight = rng.uniform(0.5, 2.0, (N, N))
     weight[4:7, 9] = 0.0
-    full = psf_image(PSF.scaled(K), 40)
+    full = PSF.image(40 / K, K)
     layout = Layout(N, K, 0, 0.0, False, False, True)
     operator = render.BackgroundView(full, np.zeros(2), N, K).matrix().astype(float)
     draws = rng.normal(size=(600, N * N)) * np.sqrt(weight.ravel())
@@ -134,14 +135,14 @@ def test_starlet_noise_is_that_of_back_projected_draws():
 
 
 def test_galaxy_profile_is_the_drawn_galaxy():
-    full = psf_image(PSF.scaled(K), 64)
+    full = PSF.image(64 / K, K)
     theta = np.array([100.0, 0.9, -0.5, np.log(4.0), np.log(1.5), 0.1, 0.0])
     h = galaxy.profile(theta, galaxy.Frame.of(FINE))
     image = render.BackgroundView(full, np.zeros(2), N, K).images(render.Light.of(h, 0.0, 64))[0]
     # e = (1 - q) / (1 + q); the drawn radius is along the major axis, ours the mean of the axes.
     q = 0.9 / 1.1
     x, y = CENTRE + 0.45, CENTRE - 0.25
-    drawn = draw_galaxy((N, N), x, y, 100.0, 2.0 / np.sqrt(q), 1.5, q, 0.0, PSF)
+    drawn = 100.0 * draw_extended((N, N), sersic(1.5, 2.0 / np.sqrt(q), q, 0.0), PSF.profile(), x, y)
     inner = np.s_[4:12, 4:12]
     np.testing.assert_allclose(image[inner], drawn[inner], rtol=0.02)
 

@@ -9,7 +9,7 @@ from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
 from lightcurver_ops.numerics.roi.render import Light
-from lightcurver_ops.simulation.profiles import Psf, psf_image
+from lightcurver_ops.simulation.psf import Psf
 
 FINE = 8
 
@@ -76,8 +76,8 @@ def epochs():
     rng = np.random.default_rng(2)
     layout = Layout(FINE // 2, 2, 1, 0.3, 1.0, True, True)
     made = []
-    for fwhm, angle in ((2.0, 0.0), (3.0, 0.5)):
-        full = psf_image(Psf(fwhm=fwhm).scaled(2), 12)
+    for seeing, angle in ((2.0, 0.0), (3.0, 0.5)):
+        full = Psf(seeing).at().image(6, 2)
         weight = rng.uniform(0.5, 1.0, (4, 4))
         made.append(
             Epochs(

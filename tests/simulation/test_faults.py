@@ -13,7 +13,9 @@ def raw(tmp_path_factory):
     options = SeasonOptions(
         name="good", seed=5, n_nights=1, exposures_per_night=1, shape=(160, 160), with_wcs=True
     )
-    stars = StarOptions(number=15.0, magnitudes=(16.5, 18.5), separation_arcsec=8.0)
+    stars = StarOptions(
+        number=12.0, magnitudes=(16.5, 18.5), separation_arcsec=8.0, companions=0.0, galaxies=0.0
+    )
     options = replace(options, stars=stars, detector=replace(options.detector, bad_column=None))
     truth = simulate_season(options, tmp_path_factory.mktemp("good"))
     return truth.directory / "raw" / truth.frames["file"][0]
