@@ -259,6 +259,8 @@ PSFs = Table(
     Column("enclosed_fraction", Double, nullable=False, comment="flux of a star inside its stamp"),
     Column("elongation", Double, comment="1 for a round PSF"),
     Column("doubleness", Double, comment="0 for a single PSF"),
+    Column("field_order", Integer, comment="of the PSF's variation over the field; 0: constant"),
+    Column("field_evidence", Double, comment="gain in ln evidence over a constant PSF"),
     Column("n_stars", Integer, nullable=False, comment="stars fitted, after rejection"),
     Column("n_iter", Integer, nullable=False, comment="iterations"),
     Column("converged", Boolean, nullable=False, comment="stopped by its criterion, not by its count"),

@@ -230,6 +230,8 @@ class PsfModeling(Stage):
             "enclosed_fraction": float(fits.enclosed_fraction[f]),
             "elongation": float(fits.elongation[f]),
             "doubleness": doubleness_beyond_noise(float(fits.doubleness[f]), float(snr)),
+            "field_order": fits.variation[f].order,
+            "field_evidence": fits.variation[f].evidence,
             "n_stars": len(used),
             "n_iter": int(fits.n_iter[f]),
             "converged": bool(fits.converged[f]),

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from lightcurver_ops.simulation.profiles import Psf, draw_points, psf_image
 
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.fit import fit_roi, set_up
 from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.result import RoiOptions
-from lightcurver_ops.simulation.profiles import Psf, draw_points, psf_image
 
 K = 2
 SKY = 40.0

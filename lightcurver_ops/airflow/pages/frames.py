@@ -51,7 +51,15 @@ _USUAL = {
     "coefficient": 3,
 }
 _TEXTS = ("image_relpath", "sources_relpath", "pixel_hash", "inputs_hash")
-_DERIVED = ("night", "psf_chi2", "psf_elongation", "psf_doubleness", "coefficient", "reason_not_used")
+_DERIVED = (
+    "night",
+    "psf_chi2",
+    "psf_elongation",
+    "psf_doubleness",
+    "psf_field_order",
+    "coefficient",
+    "reason_not_used",
+)
 _COLUMNS = (*table.columns.keys(), *_DERIVED)
 
 Shown = Literal["all", "used", "unused", "eliminated"]
@@ -89,6 +97,7 @@ def _all_rows(lens: Lens) -> list[FrameRow]:
                 "psf_chi2": getattr(psfs.get(item.frame.id), "chi2", None),
                 "psf_elongation": getattr(psfs.get(item.frame.id), "elongation", None),
                 "psf_doubleness": getattr(psfs.get(item.frame.id), "doubleness", None),
+                "psf_field_order": getattr(psfs.get(item.frame.id), "field_order", None),
                 "coefficient": getattr(known.get(item.frame.id), "coefficient", None),
                 "reason_not_used": item.reason or (item.note if item.aside else None),
             }
