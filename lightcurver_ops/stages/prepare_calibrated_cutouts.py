@@ -167,6 +167,7 @@ class PrepareCalibratedCutouts(Stage):
         names = [row.image_relpath for row in rows]
         stack = read_stamps(workdir, names, [[name]] * len(rows), size, 1)
         narrow, full, slope = self._psfs(name, rows, stack, psfs)
+        offset, offset_error = self._registered(rows, stack)
         coefficient = np.array([coefficients[row.id].coefficient for row in rows])
         error = np.array([coefficients[row.id].standard_error for row in rows])
         scale = coefficient[:, None, None]
@@ -189,12 +190,43 @@ class PrepareCalibratedCutouts(Stage):
                 region_files.read_regions(region_files.regions_path(workdir, Path(unit).stem), [name]).wcs[0]
                 for unit in names
             ),
-            roi_offset=stack.expected[:, 0],
+            roi_offset=stack.expected[:, 0] + offset,
             pixel_scale=np.array([row.pixel_scale for row in rows]),
             subsampling_factor=psfs[rows[0].id].subsampling_factor,
             angle_to_north=np.array([row.angle_to_north for row in rows]),
             aperture_radius=self._radii(rows),
+            roi_offset_error=offset_error,
         )
+
+    def _registered(self, rows: list[sa.Row], stack: StampStack) -> tuple[np.ndarray, np.ndarray]:
+        """How far the object lies from where the plate solutions say [E, 2], by the frames' stars, and the error [E].
+
+        Where a frame has too few of them: nothing, and what a plate solution may be off.
+        """
+        from lightcurver_ops.numerics.registration import offset_at
+        from lightcurver_ops.numerics.roi.result import RoiOptions
+
+        with reading(self.lens.engine) as connection:
+            selection = stars.current_selection(connection, self.lens.name)
+            assert selection is not None
+            expected = {row.id: stars.stars_in_frame(connection, row.id, selection) for row in rows}
+            measured: dict[int, list[sa.Row]] = {row.id: [] for row in rows}
+            for one in photometry.fluxes_of(connection, self.lens.name, selection):
+                if one.frame_id in measured and one.star_gaia_id in expected[one.frame_id]:
+                    measured[one.frame_id].append(one)
+        offset, error = np.zeros((len(rows), 2)), np.full(len(rows), RoiOptions().translation_sigma)
+        for e, row in enumerate(rows):
+            seen = measured[row.id]
+            found = offset_at(
+                np.array([(one.x, one.y) for one in seen]).reshape(-1, 2),
+                np.array([expected[row.id][one.star_gaia_id] for one in seen]).reshape(-1, 2),
+                np.array([one.flux / one.flux_uncertainty for one in seen]),
+                (stack.centre + stack.expected)[e, 0],
+                row.seeing_pixels,
+            )
+            if found is not None:
+                offset[e], error[e] = found
+        return offset, error
 
     def _radii(self, rows: list[sa.Row]) -> np.ndarray | None:
         """The apertures of the reference stars [E], px; None: they were measured by the PSF."""

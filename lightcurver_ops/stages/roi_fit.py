@@ -101,6 +101,7 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
         subsampling=prepared.subsampling_factor,
         positions=scene.positions,
         translations=prepared.roi_offset,
+        translation_errors=prepared.roi_offset_error,
         rotation=scene.rotation,
         fix_astrometry=settings.fix_point_source_astrometry,
         background=starting_background(config, prepared),
@@ -146,8 +147,9 @@ def epoch_keys(prepared: Any, scene: Scene, known: Sequence[str]) -> list[str]:
             prepared.good[e], np.stack([prepared.data[e], prepared.noisemap[e]]) * coefficient, 0.0
         )
         parts = [raw, prepared.full_psf[e], prepared.roi_offset[e], scene.rotation[e]]
-        if prepared.psf_slope is not None:
-            parts.append(prepared.psf_slope[e])
+        for optional in (prepared.psf_slope, prepared.roi_offset_error):
+            if optional is not None:
+                parts.append(optional[e])
         digest = sha256(prepared.good[e].tobytes())
         for part in parts:
             digest.update(np.asarray(part, dtype=np.float32).tobytes())

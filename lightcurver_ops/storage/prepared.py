@@ -23,7 +23,8 @@ class PreparedCutouts:
     relative_normalization_error: [E]; roi_offset: [E, 2] (x, y) of the ROI from the centre of its cutout, px; wcs: E
     headers; pixel_scale: [E] arcsec; subsampling_factor; angle_to_north: [E] degrees; psf_slope: [E, 2, N, N] what
     full_psf changes by per px along x and y, None (and not in the file) where the PSF is one over the field;
-    aperture_radius: [E] px, None where the reference stars were measured by the PSF.
+    aperture_radius: [E] px, None where the reference stars were measured by the PSF; roi_offset_error: [E] px, of
+    roi_offset where the frame's stars tell it, None where the plate solution does.
     """
 
     frame_id: NDArray[np.int64]
@@ -45,6 +46,7 @@ class PreparedCutouts:
     angle_to_north: NDArray[np.float64]
     psf_slope: NDArray[np.float64] | None = None
     aperture_radius: NDArray[np.float64] | None = None
+    roi_offset_error: NDArray[np.float64] | None = None
 
     @property
     def good(self) -> NDArray[np.bool_]:
@@ -55,7 +57,7 @@ class PreparedCutouts:
 
 # The headers are no numbers; a band without catalogue magnitudes has no zero point.
 _MAY_BE_UNKNOWN = {"wcs", "global_zeropoint", "global_zeropoint_scatter"}
-_OPTIONAL = {"psf_slope", "aperture_radius"}
+_OPTIONAL = {"psf_slope", "aperture_radius", "roi_offset_error"}
 _SCALARS = {"global_zeropoint": float, "global_zeropoint_scatter": float, "subsampling_factor": int}
 
 

@@ -83,7 +83,7 @@ def epochs():
             Epochs(
                 *(
                     np.array([one])
-                    for one in (rng.normal(5, 1, (4, 4)), weight, full, full, angle, np.zeros(2))
+                    for one in (rng.normal(5, 1, (4, 4)), weight, full, full, angle, np.zeros(2), 0.3)
                 )
             )
         )

@@ -33,6 +33,7 @@ class Epochs(NamedTuple):
         background_psf: PSF of the background [E, P', P'].
         angle: [E] rotation of the scene, radians.
         translation: [E, 2] (dx, dy) expected beforehand, data pixels.
+        translation_sigma: [E] of the Gaussian prior around that, data pixels; not asked where the layout fixes it.
     """
 
     data: Any
@@ -41,6 +42,7 @@ class Epochs(NamedTuple):
     background_psf: Any
     angle: Any
     translation: Any
+    translation_sigma: Any
 
     def of(self, chosen: Chosen) -> "Epochs":
         """Some epochs."""
@@ -54,7 +56,7 @@ class Layout:
     Attributes:
         size, subsampling: n and k.
         sources: J.
-        translation_sigma: Gaussian prior of a translation around the expected one, data pixels; 0 fixes it.
+        translation_sigma: of the widest Gaussian prior of a translation, data pixels; 0 fixes them.
         sky_sigma: Gaussian prior of the constant sky of each epoch around zero, in units of the epoch's median noise;
             0 for none.
         move_positions: True to let the positions of the sources be free.
@@ -233,8 +235,9 @@ def _local_system(
     least = 1e-7 * xp.maximum(size, 1e-30)
     priors, pulls = [least * np.ones(layout.sources)], [xp.zeros((count, layout.sources))]
     if layout.translation_sigma > 0:
-        priors.append(xp.full((count, 2), 1.0 / layout.translation_sigma))
-        pulls.append((epochs.translation - local.translation) / layout.translation_sigma)
+        precision = 1.0 / epochs.translation_sigma[:, None]
+        priors.append(precision * np.ones(2))
+        pulls.append((epochs.translation - local.translation) * precision)
     if layout.sky:
         precision = _median_of_positive(root, xp)[:, None] / layout.sky_sigma
         priors.append(xp.where(precision > 0, precision, least))
@@ -263,11 +266,11 @@ def local_step(linear: Linear, *, layout: Layout, xp: ModuleType = np) -> tuple[
 
     Returns:
         [B, p] their best step where the global unknowns stay; [B, p, moved] how it answers to a step of the positions;
-        [B, J] the variance of the fluxes, the global unknowns held fixed.
+        [B, p] the variance of the local unknowns, the global ones held fixed.
     """
     target = (linear.residual[:, None, :] @ linear.q).swapaxes(1, 2)
     response = -linear.inverse @ (_of_pixels(linear.q, linear.root) @ linear.by_positions)
-    return (linear.inverse @ target)[..., 0], response, flux_variance(linear, layout)
+    return (linear.inverse @ target)[..., 0], response, (linear.inverse**2).sum(axis=2)
 
 
 def flux_variance(linear: Linear, layout: Layout) -> Any:

@@ -37,6 +37,7 @@ def fit_roi(
     subsampling: int,
     positions: ArrayLike,
     translations: ArrayLike | None = None,
+    translation_errors: ArrayLike | None = None,
     rotation: ArrayLike | None = None,
     fix_astrometry: bool | float = False,
     background: ArrayLike | None = None,
@@ -61,6 +62,8 @@ def fit_roi(
         subsampling: k.
         positions: [J, 2] (x, y) of the point sources, J = 0, 1, ..., from the stamp centre (n-1)/2, data pixels.
         translations: [E, 2] expected offset (dx, dy) of each epoch's scene in its stamp, data pixels; default 0.
+        translation_errors: [E] standard deviations of these where the frames' stars tell them, data pixels; None: they
+            are not known better than `options.translation_sigma`.
         rotation: [E] angle of the scene in each epoch about the stamp centre, radians, x towards y; default 0. Only
             the model turns, by any angle: the data are never resampled.
         fix_astrometry: True keeps the positions, a number is the sigma (data pixels) of a Gaussian prior around them.
@@ -99,6 +102,7 @@ def fit_roi(
         narrow_psf,
         options or RoiOptions(),
         psf_slope=psf_slope,
+        translation_errors=translation_errors,
         like_starred=solver == "starred",
     )
     if solver == "starred":
@@ -136,6 +140,7 @@ def set_up(
     options: RoiOptions,
     *,
     psf_slope: ArrayLike | None = None,
+    translation_errors: ArrayLike | None = None,
     like_starred: bool,
 ) -> tuple[Problem, State]:
     """Check the arguments of `fit_roi` and put them in order.
@@ -169,7 +174,11 @@ def set_up(
     if like_starred:
         background_psf = points_psf
     weight = np.where(mask, 1.0 / np.where(mask, sigma, 1.0) ** 2, 0.0)
-    epochs = Epochs(np.where(mask, d, 0.0), weight, points_psf, background_psf, angles, shifts)
+    errors = None if translation_errors is None else np.asarray(translation_errors, dtype=float)
+    if errors is not None and (errors.shape != (count,) or not np.all(errors > 0)):
+        raise ValueError(f"translation_errors must be positive and of shape {(count,)}, got {errors.shape}")
+    wide = np.full(count, options.translation_sigma)
+    epochs = Epochs(np.where(mask, d, 0.0), weight, points_psf, background_psf, angles, shifts, wide)
     width = _fwhm(np.median(full, axis=0))
     theta = galaxy.PRIOR_MEAN.copy()
     theta[3] = np.log(WIDEST_PSF_RADIUS * width)
@@ -190,6 +199,7 @@ def set_up(
         margin=min(full.shape[1] // 2, fine // 2),
         resolution=resolution,
         with_galaxy=options.galaxy and not like_starred and background is None and optimise_background,
+        pointing=errors,
         trust=Trust.full(weight),
     )
     state = State(

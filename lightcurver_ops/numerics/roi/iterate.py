@@ -14,6 +14,7 @@ from lightcurver_ops.numerics.roi.block import follow
 from lightcurver_ops.numerics.roi.judge import judged
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty
+from lightcurver_ops.numerics.roi.pointing import believed
 from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.screen import screened
@@ -57,6 +58,7 @@ def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
         return problem, everything(problem, points_only(fixed, state).state, known=True)
     first = problem
     problem, state = judged(first, state)
+    problem = believed(problem, state)
     if differs(first, problem):  # the sketch had in it what did not belong there
         chosen = problem.kept if few else most_informative(problem, state)
         state = state.with_locals_of(sketched(problem.of(chosen), state.of(chosen), known=True), chosen)

@@ -50,6 +50,7 @@ class Problem:
         margin: small pixels around the background's grid within which the galaxy's light is followed.
         resolution: makes the blurring matrix of the background's resolution for a grid side; None for the sky's.
         with_galaxy: whether a galaxy's profile is looked for.
+        pointing: [E] errors of the expected translations as the frames' stars tell them, data pixels; None: unknown.
         trust: how much of each epoch is believed; `epochs.weight` follows from it and from outlying pixels.
     """
 
@@ -61,6 +62,7 @@ class Problem:
     resolution: Callable[[int], Array] | None
     with_galaxy: bool
     trust: Trust
+    pointing: Array | None = None
 
     @property
     def count(self) -> int:
@@ -70,7 +72,8 @@ class Problem:
     def of(self, chosen: Chosen) -> "Problem":
         """The problem of some epochs."""
         trust = Trust(self.trust.given[chosen], self.trust.scale[chosen], self.trust.aside[chosen])
-        return replace(self, epochs=self.epochs.of(chosen), trust=trust)
+        pointing = None if self.pointing is None else self.pointing[chosen]
+        return replace(self, epochs=self.epochs.of(chosen), trust=trust, pointing=pointing)
 
     @property
     def kept(self) -> list[int]:
@@ -136,6 +139,7 @@ class Steps:
         step: [E, p] where the global unknowns stay.
         response: [E, p, moved] how they answer to a step of the positions.
         variance: [E, J] of the fluxes, the global unknowns held fixed.
+        translation_variance: [E, 2]; 0 where translations are fixed.
     """
 
     def __init__(self, problem: Problem):
@@ -144,11 +148,16 @@ class Steps:
         self.step = np.zeros((count, layout.unknowns))
         self.response = np.zeros((count, layout.unknowns, layout.moved))
         self.variance = np.ones((count, layout.sources))
+        self.translation_variance = np.zeros((count, 2))
 
     def take(self, block: Block) -> None:
         """What a block says."""
         chosen = block.place.chosen
-        self.step[chosen], self.response[chosen], self.variance[chosen] = block.local_step()
+        self.step[chosen], self.response[chosen], variance = block.local_step()
+        j = self._layout.sources
+        self.variance[chosen] = variance[:, :j]
+        if self._layout.translation_sigma > 0:
+            self.translation_variance[chosen] = variance[:, j : j + 2]
 
     def applied(self, local: Local, positions: Array | None = None) -> tuple[Local, float]:
         """The local unknowns after it, and a step [moved] of the positions, and the largest move of a flux in sigma."""

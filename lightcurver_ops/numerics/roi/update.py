@@ -20,6 +20,7 @@ from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import everything, solve
 from lightcurver_ops.numerics.roi.judge import judged
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
+from lightcurver_ops.numerics.roi.pointing import as_in
 from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.result import RoiFit
 from lightcurver_ops.numerics.roi.screen import screened
@@ -144,6 +145,7 @@ def _update(problem: Problem, state: State, keys: tuple[str, ...], memory: Memor
     stays = [e for e, key in enumerate(keys) if key in place]
     before = [place[keys[e]] for e in stays]
     state = state.with_locals_of(State(common, memory.state.locals.of(before)), stays)
+    problem = as_in(problem, memory.problem, stays, before)
     # Of the known epochs today's pixels, which a coefficient may have scaled a little, without those that were left
     # out before: what the matrix has of them must not change under it.
     mine = _as_before(screened(problem) if problem.options.reject else problem, memory, stays, before)
