@@ -45,8 +45,8 @@ class NightTable:
     def covariance_of(self, covariance: ArrayLike) -> NDArray[np.float64]:
         """Covariance [K, J, J] of the mean fluxes, from that of each epoch's [E, J, J], independent between epochs.
 
-        Its diagonal is `d_flux`^2 where that of the epochs is theirs. An epoch left out of one mean but not of another
-        counts in neither's covariance with the other.
+        Its diagonal is the square of `d_flux` where that of the epochs is theirs. An epoch left out of one mean but
+        not of another counts in neither's covariance with the other.
         """
         share = np.where(self.kept, self.share, 0.0)
         product = share[:, :, None] * share[:, None, :]

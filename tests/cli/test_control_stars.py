@@ -13,12 +13,13 @@ def test_the_light_curve_comes_with_what_the_control_stars_show(lcops, controlle
         record = json.loads(photometry.publication_of(connection, lens.name, "r").control_stars)
     lens.close()
     names = ", ".join(star["name"] for star in record["stars"])
-    title, comment, header, *_ = lcops("lightcurve", controlled_season.config_path).out.splitlines()
+    title, comment, common, header, *_ = lcops("lightcurve", controlled_season.config_path).out.splitlines()
     assert title.startswith("small, filter r")
     assert comment == (
         f"# control stars {names}: scatter / quoted error {record['error_factor']:.2f} +- "
         f"{record['error_factor_uncertainty']:.2f}"
     )
+    assert common.startswith("# error that all points of an image share")
     assert header.split()[0] == "mjd"
     path = tmp_path / "shown.csv"
     path.write_text(lcops("lightcurve", controlled_season.config_path, "--format", "csv").out)
