@@ -52,10 +52,6 @@ def test_fluxes_with_the_true_psf_reach_the_bound(stamps, background):
     assert np.abs(found.y - stamps.y)[:, bright].max() < 0.06
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="the PSF's Moffat wings are not the sky's: fluxes of a frame are 2.5 % low, wanted 1 %",
-)
 def test_fluxes_with_fitted_psfs_have_no_bias_with_brightness():
     stamps = star_stamps(32, n_frames=4, n_stars=8, size=20, magnitudes=(16.0, 19.0))
     good = np.ones(stamps.data.shape, dtype=bool)

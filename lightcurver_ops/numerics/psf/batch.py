@@ -10,7 +10,7 @@ import numpy as np
 from lightcurver_ops.numerics.device import padded_count
 from lightcurver_ops.numerics.psf import outliers
 from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, distort, field_terms, shape_offsets
-from lightcurver_ops.numerics.psf.moffat import fit_moffat, flux_outside, moffat
+from lightcurver_ops.numerics.psf.moffat import fit_moffat, moffat
 from lightcurver_ops.numerics.psf.operators import GAUSSIAN_FWHM, blur_matrix
 from lightcurver_ops.numerics.psf.pixels import DELTAS, fit_pixels, star_images
 from lightcurver_ops.numerics.psf.prepare import Prepared, penalty_strength
@@ -23,7 +23,7 @@ from lightcurver_ops.numerics.psf.variation import (
     moved_to_origin,
     star_shapes,
 )
-from lightcurver_ops.numerics.psf.wings import N_WING, Wings, joined_with_wings
+from lightcurver_ops.numerics.psf.wings import N_WING, Wings, expected_wings, joined_with_wings
 from lightcurver_ops.numerics.starlet import scale_count
 
 MIN_SNR = 3.0
@@ -355,14 +355,13 @@ class Batch:
 
     def result(self) -> PsfFits:
         """The state as `PsfFits`, without the padding."""
-        outside = self.height * flux_outside(self.shape, self.size, self.subsampling)
         narrow = self.analytic() + self.grid
-        wing = np.zeros((len(narrow), N_WING))
+        outside, wing = np.zeros(len(narrow)), np.zeros((len(narrow), N_WING))
         for frame, wings in enumerate(self.wings):
-            if wings is not None:
-                narrow[frame], outside[frame], wing[frame] = joined_with_wings(
-                    narrow[frame], wings, self.subsampling
-                )
+            around = expected_wings(self.fwhm[frame]) if wings is None else wings
+            narrow[frame], outside[frame], wing[frame] = joined_with_wings(
+                narrow[frame], around, self.subsampling
+            )
         total = narrow.sum(axis=(1, 2)) + outside
         residuals = np.where(
             self.good & self.used[..., None, None], (self.light() - self.model()) / self.noise, 0.0

@@ -51,8 +51,8 @@ def fit_psfs(
             wanted (the ROI), in units of about the size of the field.
         local_sky: fit a constant background to each star, near a level common to the frame: the frame's sky is never
             quite right, and wrong wings of the PSF would follow from it. "starred" fits none.
-        wings: F, with the sky of each star, measured on the whole frames (`wings.measure_wings`). None: those of the
-            Moffat that fits the stamps.
+        wings: F, with the sky of each star, measured on the whole frames (`wings.measure_wings`). None: those of
+            turbulence.
         n_iter_analytic, n_iter_pixels: limits; the fits end when they have converged. For "starred" the counts.
         fwhm_guess: [F] or a number, pixels; measured when None. It scales the penalty, as in STARRED.
 

@@ -57,29 +57,6 @@ def quadratic_form(shape: Array, x: Array, y: Array) -> Array:
     return scale * ((even - odd * e1) * x**2 + (even + odd * e1) * y**2 - 2.0 * odd * e2 * x * y)
 
 
-def flux_outside(shape: np.ndarray, size: int, subsampling: int) -> np.ndarray:
-    """Flux of unit-peak Moffats beyond the square stamp, in units of small pixels.
-
-    Along each direction the integral from the edge to infinity is elementary,
-    `(1 + q_edge)^(1 - beta) R^2 / (2 q_edge (beta - 1))`; the angle is summed over.
-
-    Args:
-        shape: [F, 4]. size: n. subsampling: k.
-
-    Returns:
-        [F].
-    """
-    angle = (np.arange(720) + 0.5) * (2 * np.pi / 720)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    edge = size / 2 / np.maximum(np.abs(cosine), np.abs(sine))
-    q_edge = np.asarray(
-        jax.vmap(lambda one: quadratic_form(one, edge * cosine, edge * sine))(jnp.asarray(shape))
-    )
-    beta = np.exp(np.asarray(shape)[:, 3:])
-    ring = (1.0 + q_edge) ** (1.0 - beta) * edge**2 / (2.0 * q_edge * (beta - 1.0))
-    return ring.mean(axis=1) * 2 * np.pi * subsampling**2
-
-
 def _bounded(shape: Array, size: int, subsampling: int) -> Array:
     log_area = jnp.clip(shape[:, 0], 2 * np.log(0.6 / subsampling), 2 * np.log(float(size)))
     length = jnp.sqrt(shape[:, 1] ** 2 + shape[:, 2] ** 2)

@@ -18,7 +18,7 @@ class PsfFits:
     Attributes:
         narrow_psf: [F, N, N], deconvolved to a Gaussian of FWHM 2 small pixels; in the normalisation of `full_psf`.
         full_psf: [F, N, N], `G narrow G^T` with the centred Gaussian G. Normalised to unit TOTAL flux: its sum is
-            `enclosed_fraction`, the rest are the wings beyond the stamp: the measured ones, else the Moffat's.
+            `enclosed_fraction`, the rest are the wings beyond the stamp: the measured ones, else those of turbulence.
         enclosed_fraction: [F].
         amplitude: [F, S], total flux in the unit of the data; 0 where the star was not used.
         background: [F, S], local sky per pixel, unit of the data: what remained of the sky, or lies under the star; 0
@@ -44,7 +44,7 @@ class PsfFits:
         status: F strings: "ok", or why the frame has no PSF, or "not converged".
         distortion: [F, 15], see `distortion.distort`; zeros where the PSF does not vary over the field.
         variation: F, how the PSF varies, and how sure that is.
-        wing: [F, N_WING], the wings beyond the stamp, see `wings.extended_with_wings`; zeros where not measured.
+        wing: [F, N_WING], the wings beyond the stamp, see `wings.extended_with_wings`; zeros for a frame without a PSF.
         grid: [F, N, N], h, in the stamps' normalisation; with `normalisation` [F] and `moffat` it restates the fit in
             STARRED's parameters.
         normalisation: [F], what the stamps were divided by.

@@ -92,7 +92,8 @@ def measure_wings(image: Array, noise: Array, good: Mask, stars: Array, sources:
         sources: [M, 3], x, y and flux of all that was detected on the frame, the stars too.
         fwhm: pixels.
     """
-    inner = max(INNER_FWHM * fwhm, SMALLEST_INNER)
+    expected = expected_wings(fwhm)
+    inner = expected.inner
     edges = np.geomspace(inner, max(REACH * inner, inner + LEAST_REACH), RINGS + 1)
     faintest = VISIBLE * float(np.median(noise[good])) if good.any() else np.inf
     level, error = np.full((2, len(stars), RINGS), np.nan)
@@ -101,13 +102,15 @@ def measure_wings(image: Array, noise: Array, good: Mask, stars: Array, sources:
         near = np.hypot(*(sources[:, :2] - star).T)
         others = sources[(near > 0.7 * fwhm) & (near < 2 * edges[-1])]
         avoid = np.maximum(1.5 * fwhm, _visible_radius(others[:, 2], inner, faintest))
-        around = _Surroundings.of(image, noise, good, star, others, avoid, edges)
+        around = _Surroundings.of(image, noise, good, star, others, avoid, edges, expected)
         if around is not None:
             level[s], error[s], flux[s], area[s] = around.level, around.error, around.flux, around.area
     return _fit(level, error, flux, area, edges)
 
 
-def _expected(inner: float) -> Wings:
+def expected_wings(fwhm: float) -> Wings:
+    """The wings of a PSF of which only its FWHM in pixels is known: those of turbulence."""
+    inner = max(INNER_FWHM * fwhm, SMALLEST_INNER)
     return Wings(inner, EXPECTED, EXPECTED_SIGMA * EXPECTED, np.zeros(0), 0)
 
 
@@ -129,7 +132,15 @@ class _Surroundings:
 
     @classmethod
     def of(
-        cls, image: Array, noise: Array, good: Mask, star: Array, others: Array, avoid: Array, edges: Array
+        cls,
+        image: Array,
+        noise: Array,
+        good: Mask,
+        star: Array,
+        others: Array,
+        avoid: Array,
+        edges: Array,
+        expected: Wings,
     ) -> "_Surroundings | None":
         """None where the star is absent, or its core is saturated, hit, blended or cut off."""
         if not np.isfinite(star).all():
@@ -147,7 +158,7 @@ class _Surroundings:
         if not usable[core].all() or area < 0.95 * np.pi * edges[0] ** 2:
             return None
         distance = np.maximum(np.hypot(*(others[:, :2] - star).T), 1.0)
-        if others[:, 2] @ _expected(edges[0]).profile(distance) * area > BLENDED * flux:
+        if others[:, 2] @ expected.profile(distance) * area > BLENDED * flux:
             return None
         for other, far in zip(others, avoid):
             usable &= np.hypot(xx - other[0], yy - other[1]) > far
