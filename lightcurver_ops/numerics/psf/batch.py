@@ -138,9 +138,10 @@ class Batch:
         """The data without the stars' backgrounds."""
         return self.data - self.background[..., None, None]
 
-    def model(self) -> np.ndarray:
-        """The stars, without their backgrounds."""
-        given = self.analytic() + self.grid, self.star, self.distortion, self.coordinates, self.subsampling
+    def model(self, narrow: np.ndarray | None = None) -> np.ndarray:
+        """The stars, without their backgrounds; `narrow` [F, N, N]: seen with this PSF instead of the fitted one."""
+        narrow = self.analytic() + self.grid if narrow is None else narrow
+        given = narrow, self.star, self.distortion, self.coordinates, self.subsampling
         images = np.asarray(_images(*given, False))
         if not self.varying.any():
             return images
@@ -364,7 +365,7 @@ class Batch:
             )
         total = narrow.sum(axis=(1, 2)) + outside
         residuals = np.where(
-            self.good & self.used[..., None, None], (self.light() - self.model()) / self.noise, 0.0
+            self.good & self.used[..., None, None], (self.light() - self.model(narrow)) / self.noise, 0.0
         )
         count = self.good.sum(axis=(2, 3))
         chi2_stars = np.where(self.used, (residuals**2).sum(axis=(2, 3)) / np.maximum(count, 1), np.nan)
