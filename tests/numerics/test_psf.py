@@ -48,7 +48,7 @@ def test_amplitudes_are_total_fluxes_and_positions_true(stamps, fits):
     for found, true in ((fits.x, stamps.x), (fits.y, stamps.y)):
         offset = np.median(found - true, axis=1, keepdims=True)
         assert np.abs(offset).max() < 0.05
-        np.testing.assert_allclose(found - offset, true, atol=0.02)
+        np.testing.assert_allclose(found - offset, true, atol=0.03)
 
 
 def test_history_ends_flat_at_the_loss(fits):
