@@ -62,8 +62,9 @@ def gaussian_gram(penalty: Penalty, h: Array) -> Array:
     local curvature w / |c| (the majorising parabola) is smaller and counts instead. At coarse scales the coefficients
     are redundant, and every 2^(j-1)-th stands for its neighbours. That prior, though, allows as much structure as the
     noise would hide in each coefficient, where the penalised solution has next to none: the common errors of images
-    would be 2 to 4 times their biases. TIGHTNESS makes them equal in the mean of 38 simulated seasons of doubles and
-    quads around Sersic galaxies of all kinds, some with a disc that the model does not know.
+    would be 2 to 4 times their biases. TIGHTNESS lies between what simulated doubles and quads around Sersic galaxies,
+    some with a disc that the model does not know, ask for with 12 and with 40 epochs: over 38 seasons of 12 epochs the
+    biases are 1.2 times the common errors.
     """
     fine = h.shape[0]
     matrices = smoothing_matrices(fine)
