@@ -55,9 +55,23 @@ OPTIONS = {
         "--plot",
         "--versions",
         "--diff",
+        "--covariance",
     ],
     "explain": ["--mjd", "--frame", "--per", "--filter", "--version", "--json"],
-    "simulate": ["--name", "--nights", "--exposures", "--seed", "--seeing", "--size", "--with-wcs"],
+    "simulate": [
+        "--name",
+        "--nights",
+        "--exposures",
+        "--seed",
+        "--seeing",
+        "--size",
+        "--with-wcs",
+        "--lens",
+        "--arcs",
+        "--galaxy",
+        "--psf-varies",
+        "--optics",
+    ],
 }
 
 

@@ -73,7 +73,14 @@ def test_prepared_cutouts_come_back(tmp_path):
         assert set(file) == {field.name for field in dataclasses.fields(PreparedCutouts)} - {
             "psf_slope",
             "aperture_radius",
+            "roi_offset_error",
         }
+
+
+def test_the_error_of_the_place_comes_back(tmp_path):
+    path, error = tmp_path / "cutouts.h5", RNG.uniform(0.001, 0.02, 4)
+    write_prepared(path, dataclasses.replace(prepared(), roi_offset_error=error))
+    np.testing.assert_array_equal(read_prepared(path).roi_offset_error, error)
 
 
 def test_the_slope_of_a_psf_that_varies_comes_back(tmp_path):
