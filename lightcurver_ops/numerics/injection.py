@@ -183,7 +183,7 @@ def empty_places(positions: Array, chosen: NDArray[np.int64], fwhm: float, size:
 
 
 def difference_error(
-    before: tuple[Array, Array], after: tuple[Array, Array], good: NDArray[np.bool_], shift_sigma: float
+    before: tuple[Array, Array], after: tuple[Array, Array], good: NDArray[np.bool_], shift_sigma: Array
 ) -> Array:
     """Expected error of the difference of the fluxes of two fits that share their noise.
 
@@ -196,7 +196,7 @@ def difference_error(
         before, after: of each fit the columns [E, Q, n, n] (derivative of the model by the J fluxes, those that the
             fits share first, and by the two translations at the end) and the noise [E, n, n].
         good: [E, n, n].
-        shift_sigma: prior of the translations, data pixels.
+        shift_sigma: [E] of the priors of the translations, data pixels.
 
     Returns:
         [E, S], S the number of fluxes of the fit before.
@@ -206,7 +206,7 @@ def difference_error(
     for e, mask in enumerate(good):
         try:
             w0, w1 = (
-                _estimator(columns[e][:, mask], noise[e][mask], shift_sigma)[:shared]
+                _estimator(columns[e][:, mask], noise[e][mask], shift_sigma[e])[:shared]
                 for columns, noise in (before, after)
             )
         except np.linalg.LinAlgError:  # no pixel, or one that sees nothing

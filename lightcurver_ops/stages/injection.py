@@ -318,11 +318,10 @@ def _error_of_difference(cutouts: _Cutouts, plain: Any, fit: Any, noise: Array) 
         columns_of(*cutouts.images(one.positions, one.translations), one.flux, one.background_model)
         for one in (plain, fit)
     ]
-    defaults = RoiOptions()
     error = difference_error(
-        (columns[0], prepared.noisemap), (columns[1], noise), prepared.good, defaults.translation_sigma
+        (columns[0], prepared.noisemap), (columns[1], noise), prepared.good, plain.translation_sigma
     )
-    return np.hypot(error, defaults.flux_tolerance * plain.flux_uncertainty)
+    return np.hypot(error, RoiOptions().flux_tolerance * plain.flux_uncertainty)
 
 
 def _leakages(

@@ -196,7 +196,7 @@ def test_the_difference_of_two_fits_scatters_as_expected(many):
     nothing = np.zeros(many.data.shape)
     columns = injection.columns_of(images, slopes, before.flux, nothing)
     good = np.ones(many.data.shape, dtype=bool)
-    error = difference_error((columns, many.noise), (columns, noise), good, 1e-6)
+    error = difference_error((columns, many.noise), (columns, noise), good, np.full(len(good), 1e-6))
     difference = after.flux - truth
     brighter = variation < 0
     ratio = difference[brighter] / error[brighter]
@@ -209,7 +209,7 @@ def test_the_error_of_a_difference_of_equal_fits_is_zero_and_unseen_epochs_have_
     columns = injection.columns_of(images, slopes, many.flux, many.galaxy)
     good = np.ones(many.data.shape, dtype=bool)
     good[3] = False
-    error = difference_error((columns, many.noise), (columns, many.noise), good, 0.5)
+    error = difference_error((columns, many.noise), (columns, many.noise), good, np.full(len(good), 0.5))
     assert np.isnan(error[3]).all()
     np.testing.assert_allclose(np.delete(error, 3, axis=0), 0.0)
 

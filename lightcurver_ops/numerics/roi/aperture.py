@@ -5,7 +5,7 @@ import numpy as np
 from lightcurver_ops.numerics.aperture import aperture_fluxes, star_images
 from lightcurver_ops.numerics.photometry import fit_star_fluxes
 from lightcurver_ops.numerics.roi.render import rotate
-from lightcurver_ops.numerics.roi.result import RoiFit
+from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
 
 
 def fit_in_aperture(
@@ -82,6 +82,7 @@ def fit_in_aperture(
         converged=bool(fit.converged.all()),
         n_iter=1,
         status="in an aperture",
+        translation_sigma=np.full(len(data), RoiOptions().translation_sigma),
     )
 
 

@@ -67,6 +67,7 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
         converged=outcome.converged,
         n_iter=len(outcome.history),
         status=outcome.status,
+        translation_sigma=problem.epochs.translation_sigma,
         left_out_pixels=found.left_out,
         aside=problem.trust.aside.copy(),
         epoch_note=notes(problem, found),

@@ -61,6 +61,7 @@ class RoiFit:
         positions: [J, 2] (x, y) from the stamp centre, data pixels.
         positions_uncertainty: [J, 2], 1 sigma; 0 where fixed.
         translations: [E, 2] (dx, dy), data pixels.
+        translation_sigma: [E] of their priors, data pixels; empty where there are none.
         sky: [E] flux per data pixel.
         background: [N, N] flux per small pixel.
         model: [E, n, n].
@@ -99,6 +100,7 @@ class RoiFit:
     n_iter: int
     status: str
     updated: bool = False
+    translation_sigma: Array = field(default_factory=lambda: np.zeros(0))
     left_out_pixels: NDArray[np.int_] = field(default_factory=lambda: np.zeros(0, dtype=int))
     aside: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     epoch_note: tuple[str, ...] = ()
