@@ -81,6 +81,11 @@ def fill(engine: sa.Engine, n_lenses: int, shape: Shape) -> list[str]:
             "version": "0.1.0", "versions": shape.versions, "with_points": shape.with_points,
             "failing": _FAILING, "nights": shape.nights, "configuration": _configuration(),
             "control_stars": _control_record(shape),
+            "common_errors": json.dumps({label: {"flux_uncertainty": 1.1016370979711143, "mmag": 3.03448037162367,
+                                                 "flux_covariances": {"D": 0.26761519222576874}}
+                                         for label in "ABCD"}),
+            "epoch_notes": json.dumps({"frames/lens_0007.fits": {"note": "12 pixels left out", "aside": False}}),
+            "covariances": json.dumps({"B": 0.20428934802785234}),
             "files": json.dumps({f"publications/lens_r/v0001_{end}": "a" * 64
                                  for end in ("light_curve.ecsv", "provenance.json.gz")}),
             "polygon": json.dumps({"type": "Polygon", "coordinates": [[[70.123456789, -21.123456789]] * 5]}),

@@ -88,11 +88,11 @@ $by_night, s.s;
 
 insert into "PSFs" (
     frame_id, combined_footprint_hash, psf_ref, chi2, subsampling_factor, relative_loss_differential,
-    fwhm_moffat_arcseconds, enclosed_fraction, elongation, doubleness, n_stars, n_iter, converged,
-    status, psf_relpath, inputs_hash, code_version, made_at
+    fwhm_moffat_arcseconds, enclosed_fraction, elongation, doubleness, field_order, field_evidence,
+    n_stars, n_iter, converged, status, psf_relpath, inputs_hash, code_version, made_at
 )
 select $frame_id, :selection, 'psf_a_b_c_d_e_f_g_h_i_j_k_l', 1.0 + 0.3 * f.u, 2, 0.0001 * f.u, f.seeing,
-    0.97, 1.0 + 0.2 * f.u, 0.02 * f.u, 12, 140, true, 'converged', replace(replace($image, 'frames/',
+    0.97, 1.0 + 0.2 * f.u, 0.02 * f.u, 2, 12.3 * f.u, 12, 140, true, 'converged', replace(replace($image, 'frames/',
     'psfs/'), '.fits', '.h5'), $made
 $each_frame
 where $solved
@@ -129,6 +129,15 @@ from sim_lenses l
 cross join sim_stars s
 where s.s < 24;
 
+insert into control_stars (
+    lens, combined_footprint_hash, filter, star_gaia_id, chosen, fault, inputs_hash, code_version, made_at
+)
+select l.name, :selection, 'r', s.gaia_id, s.s < 2, case when s.s = 2 then
+    'varies: scatters by 3.58 times its errors' end, $made
+from sim_lenses l
+cross join sim_stars s
+where s.s < 6;
+
 insert into catalog_star_photometry (
     lens, combined_footprint_hash, catalog, band, star_gaia_id, mag, mag_err, inputs_hash, code_version,
     made_at
@@ -147,10 +156,12 @@ where $solved
 $by_night;
 
 insert into publications (
-    id, lens, filter, version, configuration, loss, converged, control_stars, files, rows_sha256,
+    id, lens, filter, version, configuration, loss, converged, control_stars, common_errors, epoch_notes, files,
+    rows_sha256,
     inputs_hash, code_version, made_at
 )
-select $publication, l.name, 'r', v.n + 1, :configuration, 123456.7, true, :control_stars, :files,
+select $publication, l.name, 'r', v.n + 1, :configuration, 123456.7, true, :control_stars,
+    :common_errors, :epoch_notes, :files,
     '2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae', $made
 from sim_frames v
 cross join sim_lenses l
@@ -158,11 +169,11 @@ where v.n < :versions
 order by v.n, l.l;
 
 insert into light_curve_points (
-    publication_id, frame_id, source, mjd, flux, flux_uncertainty, flux_uncertainty_model, coefficient,
-    coefficient_uncertainty, zeropoint, reduced_chi2
+    publication_id, frame_id, source, mjd, flux, flux_uncertainty, flux_uncertainty_model, flux_covariances,
+    coefficient, coefficient_uncertainty, zeropoint, reduced_chi2
 )
 select $publication, $frame_id, i.source, f.mjd, i.flux * (1 + 0.1 * f.u), 0.01 * i.flux, 0.009 *
-    i.flux, f.coefficient, 0.002, 25.0, 1 + 0.2 * f.u
+    i.flux, :covariances, f.coefficient, 0.002, 25.0, 1 + 0.2 * f.u
 from sim_frames v
 cross join sim_lenses l
 cross join sim_frames f
