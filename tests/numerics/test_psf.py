@@ -234,10 +234,10 @@ def test_psf_at_the_origin_is_free_of_what_the_field_adds_on_average():
     varying = fit_psfs(
         stamps.data, stamps.noise, all_good(stamps), field_distortion=True, stamp_coordinates=coordinates
     )
-    assert varying.used.all()
-    assert varying.chi2.max() < 1.02
-    assert psf_error(varying, stamps).max() < 0.02
-    assert psf_error(varying, stamps).mean() < 0.7 * psf_error(plain, stamps).mean()
+    assert varying.used.sum(axis=1).min() >= 15
+    assert varying.chi2.max() < 1.03
+    assert psf_error(varying, stamps).max() < 0.015
+    assert psf_error(varying, stamps).mean() < 0.5 * psf_error(plain, stamps).mean()
 
 
 def test_two_stars_say_nothing_of_the_field():
