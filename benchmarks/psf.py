@@ -243,11 +243,9 @@ def _fit_starred(
         for frame in range(min(count, len(data))):
             part = slice(frame, frame + 1)
             prepared = prepare_stamps(data[part], noise[part], good[part], None)
-            batch = Batch(
-                prepared, case.subsampling, np.zeros((1, case.stars, 2)), 1, distorted=False, local_sky=False
-            )
+            batch = Batch(prepared, case.subsampling, np.zeros((1, case.stars, 2)), 1, local_sky=False)
             with Watch() as once:
-                solve_with_starred(batch, *limits)
+                solve_with_starred(batch, *limits, distorted=False)
             times.append(once.seconds)
             fits.append(batch.result())
     return {

@@ -71,8 +71,8 @@ def test_show(lcops, season):
     assert shown.endswith("7 frames, 6 plate solved, 1 not\n")
     number = r"\d+\.\d+"
     assert re.search(
-        rf"{season.raw[2].name}: 0\.35\d\d arcsec/px, north -(2\.0|1\.9)\d deg from up, \d\d of \d\d catalogue stars on the "
-        rf"frame matched, rms {number} arcsec = {number} px\n  1\. plate_solve, from the header: solved: \d\d stars, "
+        rf"{season.raw[2].name}: 0\.35\d\d arcsec/px, north -(2\.0|1\.9)\d deg from up, \d\d of \d\d "
+        rf"catalogue stars on the frame matched, rms {number} arcsec = {number} px\n  1\. plate_solve, from the header: solved: \d\d stars, "
         rf"rms {number} arcsec = {number} px, chance 1e-\d+ \({number} s\)\n",
         shown,
     )

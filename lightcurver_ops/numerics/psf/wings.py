@@ -38,7 +38,7 @@ BLENDED = 0.02  # of a star's flux: what its neighbours may bring into its core
 LEAST_SEEN = 0.25  # of a ring's area
 ROUNDS = 12
 ANGLES = 720
-JOIN = 0.85  # of half a stamp: from here to its edge the fitted PSF goes over into the wings
+JOIN = 0.85  # of half a stamp: from here, or from r0, the fitted PSF goes over into the wings
 N_WING = 3
 """Numbers that describe the wings of a PSF of unit total flux: r0, steep, shallow."""
 
@@ -228,8 +228,10 @@ def joined_with_wings(narrow: Array, wings: Wings, subsampling: int) -> tuple[Ar
     half = len(narrow) / (2 * subsampling)
     known = min(wings.inner, half)
     within = narrow[radius < known].sum() / (1 - float(wings.beyond(np.array(known))) + wings.total - 1)
-    share = np.clip((radius / half - JOIN) / (1 - JOIN), 0.0, 1.0)
-    outer = within * wings.profile(np.maximum(radius, JOIN * half)) / subsampling**2
+    # Closer in than r0 the law does not hold.
+    begin = max(JOIN * half, wings.inner)
+    share = np.clip((radius - begin) / ((1 - JOIN) * half), 0.0, 1.0)
+    outer = within * wings.profile(np.maximum(radius, begin)) / subsampling**2
     joined = (1 - share) * narrow + share * outer
     outside = within * wings.beyond_square(2 * half)
     scale = within / (joined.sum() + outside)
