@@ -358,8 +358,9 @@ class Batch:
         """The state as `PsfFits`, without the padding."""
         narrow = self.analytic() + self.grid
         outside, wing = np.zeros(len(narrow)), np.zeros((len(narrow), N_WING))
+        fwhm = np.sqrt(np.exp(self.shape[:, 0]) + (GAUSSIAN_FWHM / self.subsampling) ** 2)
         for frame, wings in enumerate(self.wings):
-            around = expected_wings(self.fwhm[frame]) if wings is None else wings
+            around = expected_wings(float(fwhm[frame])) if wings is None else wings
             narrow[frame], outside[frame], wing[frame] = joined_with_wings(
                 narrow[frame], around, self.subsampling
             )
@@ -407,9 +408,7 @@ class Batch:
             "used": taken[:, : self.n_stars],
             "good": self.good[:, : self.n_stars],
             "residuals": np.nan_to_num(residuals)[:, : self.n_stars],
-            "fwhm_moffat_pixels": np.where(
-                lost, np.nan, np.sqrt(axes[:, 0] * axes[:, 1] + (GAUSSIAN_FWHM / self.subsampling) ** 2)
-            ),
+            "fwhm_moffat_pixels": np.where(lost, np.nan, fwhm),
             "moffat": np.where(lost[:, None], np.nan, parameters),
             "ellipticity": 1.0 - 1.0 / axis_ratio,
             "elongation": axis_ratio,
