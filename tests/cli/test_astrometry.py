@@ -73,7 +73,8 @@ def test_show(lcops, season):
     assert re.search(
         rf"{season.raw[2].name}: 0\.35\d\d arcsec/px, north -(2\.0|1\.9)\d deg from up, \d\d of \d\d "
         rf"catalogue stars on the frame matched, rms {number} arcsec = {number} px\n"
-        rf"  1\. plate_solve, from the header: solved: \d\d stars, rms {number} arcsec = {number} px, chance 1e-\d+ \({number} s\)\n",
+        rf"  1\. plate_solve, from the header: solved: \d\d stars, "
+        rf"rms {number} arcsec = {number} px, chance 1e-\d+ \({number} s\)\n",
         shown,
     )
     unsolved = lcops("astrometry", "show", config, "--unsolved").out.splitlines()
