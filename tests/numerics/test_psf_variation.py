@@ -60,8 +60,8 @@ def test_a_varying_psf_is_that_of_the_place(seed):
     constant = fit_psfs(data, noise, good)
     assert found.variation[0].order > 0
     assert found.variation[0].evidence > 4
-    assert found.chi2[0] < constant.chi2[0]
-    assert abs(error_at_origin(found, truth)) < 0.4 * abs(error_at_origin(constant, truth))
+    # The constant PSF's error at the origin depends on where the stars are: its misfit does not.
+    assert found.chi2[0] < 0.5 * constant.chi2[0]
     assert abs(error_at_origin(found, truth)) < 0.006
 
 
