@@ -112,13 +112,15 @@ def test_the_files_say_the_same_with_all_settings(injected):
 
 
 def test_errors_of_differences_are_smaller_than_those_of_new_sources(injected):
-    """Two fits of the same pixels share their noise."""
+    """Two fits of the same pixels share their noise; a new source also has what all epochs share."""
     summary = json.loads((injected.work / "injection/small_r_3.json").read_text())
     error = {row["source"]: row["error_mmag"] for row in summary["sources"]}
     quoted = read_table(injected.work / "prepared_roi_cutouts/small_r_photometry_per_epoch.csv")
+    common = json.loads((injected.work / "prepared_roi_cutouts/small_r_common_errors.json").read_text())
     for label in "AB":
         assert error[label] < 0.3 * error[f"{label}*"]
-        assert error[f"{label}*"] == pytest.approx(1e3 * np.median(quoted[f"{label}_d_mag"]), rel=0.5)
+        whole = np.hypot(1e3 * np.median(quoted[f"{label}_d_mag"]), common[label]["mmag"])
+        assert error[f"{label}*"] == pytest.approx(whole, rel=0.5)
 
 
 def test_nothing_of_the_lens_is_touched(injected):
