@@ -169,7 +169,7 @@ def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Val
             break
         gain, scene, now, mg = now - then, trial, then, mg_then
         damping = max(damping / 6, 1e-9)
-        if gain < 1e-4:
+        if gain < 1e-2:
             break
     return scene, now
 
