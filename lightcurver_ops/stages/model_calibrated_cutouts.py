@@ -51,7 +51,7 @@ class ModelCalibratedCutouts(Stage):
     name = "model_calibrated_cutouts"
     title = "Joint model of the ROI, light curves"
     depends_on = ("prepare_calibrated_cutouts",)
-    version = 4
+    version = 5
     config_keys = (
         "roi.point_sources",
         "roi.ra",

@@ -85,7 +85,10 @@ def test_each_star_is_seen_with_the_psf_of_its_place():
         centre = stamp.true_center
         for _ in range(3):
             local_psf(place, 0.04, 1.0).drawImage(stamp, center=centre)
-            apart = galsim.ImageD(seen).FindAdaptiveMom().moments_centroid - stamp.FindAdaptiveMom().moments_centroid
+            apart = (
+                galsim.ImageD(seen).FindAdaptiveMom().moments_centroid
+                - stamp.FindAdaptiveMom().moments_centroid
+            )
             centre += apart
         common = found.full_psf[0].reshape(SIZE, 2, SIZE, 2).sum(axis=(1, 3))
         assert np.abs(seen - stamp.array).max() < 0.03 * stamp.array.max()

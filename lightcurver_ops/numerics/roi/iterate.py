@@ -150,7 +150,6 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
         problem.prior, positions=state.scene.positions, precision=max(problem.prior.precision, HOLD**-2)
     )
     early, update = 0 if known else 2, normal is not None
-    search = problem.with_galaxy and not update and state.scene.theta is None
     penalty, solver, anchor = None, None, state
     history: list[float] = []
     largest, inner_converged = np.inf, True
@@ -195,8 +194,12 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
             break
         if done or outer == options.max_relinearisations:
             break
-        if outer == 0 and search:
-            found = scene.fit_galaxy(normal, state.scene, prior, moved)
+        if outer == 0 and problem.with_galaxy and not update:
+            found = state.scene
+            if found.theta is None:
+                found = scene.fit_galaxy(normal, found, prior, moved)
+            images = found.positions * layout.subsampling
+            found = scene.with_ring(normal, found, prior, moved, images, _brightness(state))
             rhs -= normal.matrix @ (scene.absolute(found, moved) - at)
             state = State(found, state.locals)
         # While the fluxes still move, the inner problem need not be solved better than that.
@@ -236,6 +239,11 @@ def gather(problem: Problem, outcome: Outcome) -> Outcome:
         normal.add(block, at, problem.layout)
     normal.complete()
     return replace(outcome, normal=normal, penalty=penalty_of(normal, problem.options))
+
+
+def _brightness(state: State) -> float:
+    """Of all images together, in the median epoch."""
+    return float(np.maximum(np.median(state.locals.flux, axis=0), 0.0).sum())
 
 
 def _distance(a: State, b: State) -> float:

@@ -1,4 +1,4 @@
-"""One step of the global unknowns on the normal matrix: positions, the galaxy's profile, and the structure left."""
+"""One step of the global unknowns on the normal matrix: positions, galaxy, arcs of the host, and the structure left."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.admm import Solver
+from lightcurver_ops.numerics.roi.arcs import FEWEST, Ring, prior_width
 from lightcurver_ops.numerics.roi.inverse import inverse_of
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty, gaussian_gram
@@ -35,6 +36,7 @@ class Scene:
         theta: the galaxy's profile, or None for no galaxy.
         structure: [N, N] what the background has beyond these.
         frame: the grid.
+        ring: light along the ring of the images, or None.
     """
 
     positions: Array
@@ -42,11 +44,13 @@ class Scene:
     theta: Array | None
     structure: Array
     frame: galaxy.Frame
+    ring: Ring | None = None
 
     @property
     def smooth(self) -> Array:
         """What the penalty does not see, [N, N]."""
-        return self.mean if self.theta is None else self.mean + galaxy.profile(self.theta, self.frame)
+        light = self.mean if self.theta is None else self.mean + galaxy.profile(self.theta, self.frame)
+        return light if self.ring is None else light + self.ring.image
 
     @property
     def background(self) -> Array:
@@ -73,6 +77,8 @@ class Prior:
         total = 0.5 * self.precision * float(np.sum((scene.positions - self.positions) ** 2))
         if scene.theta is not None:
             total += 0.5 * float(np.sum(((scene.theta - self.theta) / galaxy.PRIOR_SIGMA) ** 2))
+        if scene.ring is not None:
+            total += 0.5 * float(scene.ring.precision @ scene.ring.amplitude**2)
         return total
 
     def gradient(self, scene: Scene, moved: int) -> tuple[Array, Array]:
@@ -83,18 +89,23 @@ class Prior:
             more = 1.0 / galaxy.PRIOR_SIGMA**2
             precision = np.concatenate([precision, more])
             pull = np.concatenate([pull, more * (self.theta - scene.theta)])
+        if scene.ring is not None:
+            precision = np.concatenate([precision, scene.ring.precision])
+            pull = np.concatenate([pull, -scene.ring.precision * scene.ring.amplitude])
         return precision, pull
 
 
 def unpenalised(scene: Scene, moved: int) -> Array:
     """The free parameters' directions in the space (positions, background), [X, G]."""
     shape = (1, scene.frame.fine**2)
-    profile = np.zeros((0, shape[1]))
+    light = np.zeros((0, shape[1]))
     if scene.theta is not None:
-        profile = galaxy.jacobian(scene.theta, scene.frame).reshape(-1, shape[1])
-    rows = np.zeros((moved + len(profile), moved + shape[1]))
+        light = galaxy.jacobian(scene.theta, scene.frame).reshape(-1, shape[1])
+    if scene.ring is not None:
+        light = np.concatenate([light, scene.ring.templates.reshape(-1, shape[1])])
+    rows = np.zeros((moved + len(light), moved + shape[1]))
     rows[:moved, :moved] = np.eye(moved)
-    rows[moved:, moved:] = profile
+    rows[moved:, moved:] = light
     return rows
 
 
@@ -104,24 +115,31 @@ def absolute(scene: Scene, moved: int) -> Array:
 
 
 def _stepped(scene: Scene, step: Array, moved: int) -> Scene:
+    """The scene after a step [X] of its unpenalised parameters, the galaxy's no longer than they may be."""
     positions = scene.positions + step[:moved].reshape(-1, 2) if moved else scene.positions
-    theta = scene.theta
+    theta, ring, at = scene.theta, scene.ring, moved
     if theta is not None:
-        theta = galaxy.bounded(theta + step[moved:])
-    return replace(scene, positions=positions, theta=theta)
+        at = moved + len(theta)
+        theta = galaxy.bounded(theta + np.clip(step[moved:at], -LARGEST_STEP, LARGEST_STEP))
+    if ring is not None:
+        ring = ring.moved_by(step[at:])
+    return replace(scene, positions=positions, theta=theta, ring=ring)
 
 
 def between(scene: Scene, other: Scene, fraction: float) -> Scene:
     """The scene this fraction of the way from one to the other."""
     if fraction == 1.0 or (scene.theta is None) != (other.theta is None):
         return other
-    theta = None
+    theta, ring = None, other.ring
     if scene.theta is not None and other.theta is not None:
         theta = scene.theta + fraction * (other.theta - scene.theta)
+    if scene.ring is not None and ring is not None:
+        ring = ring.moved_by((fraction - 1.0) * (ring.amplitude - scene.ring.amplitude))
     return replace(
         other,
         positions=scene.positions + fraction * (other.positions - scene.positions),
         theta=theta,
+        ring=ring,
         structure=scene.structure + fraction * (other.structure - scene.structure),
     )
 
@@ -134,7 +152,7 @@ def fit_galaxy(normal: NormalMatrix, scene: Scene, prior: Prior, moved: int) -> 
         mg = normal.matrix @ g
         return float(0.5 * g @ mg - g @ normal.rhs) + prior.value(s), mg
 
-    bare = replace(scene, theta=None)
+    bare = replace(scene, theta=None, ring=None)
     best, best_value = _lm(bare, prior, moved, normal, value)
     limit = best_value - SIGNIFICANT
     for log_radius in (prior.theta[3] - 0.7, prior.theta[3], prior.theta[3] + 0.7):
@@ -144,6 +162,36 @@ def fit_galaxy(normal: NormalMatrix, scene: Scene, prior: Prior, moved: int) -> 
         if reached < min(best_value, limit) and found.theta is not None and found.theta[0] > 0:
             best, best_value = found, reached
     return best
+
+
+def with_ring(
+    normal: NormalMatrix, scene: Scene, prior: Prior, moved: int, images: Array, flux: float
+) -> Scene:
+    """The scene with a ring of the lensed host whose prior is as wide as the data ask for.
+
+    Args:
+        normal: the matrix, of all that is common.
+        scene, prior, moved: where, what is expected, how many coordinates of positions are free. A ring that is there
+            keeps its ridge and its light.
+        images: [J, 2] their positions in small pixels.
+        flux: of all images, the mean.
+
+    Returns:
+        The scene; unchanged with too few images for a ring, or none that shine.
+    """
+    if len(images) < FEWEST or not flux > 0:
+        return scene
+    centre = images.mean(axis=0) if scene.theta is None else scene.theta[1:3]
+    ring = scene.ring or Ring.through(images, centre, scene.frame)
+    dark = replace(scene, ring=replace(ring, amplitude=np.zeros_like(ring.amplitude)))
+    rows = unpenalised(dark, moved)
+    precision, pull = prior.gradient(replace(scene, ring=None), moved)
+    others = len(precision)
+    hessian = rows @ (normal.matrix @ rows.T)
+    hessian[np.arange(others), np.arange(others)] += precision
+    gradient = rows @ (normal.rhs - normal.matrix @ absolute(dark, moved))
+    gradient[:others] += pull
+    return replace(scene, ring=replace(ring, sigma=prior_width(hessian, gradient, flux)))
 
 
 def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Value) -> tuple[Scene, float]:
@@ -158,8 +206,6 @@ def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Val
         gradient = rows @ (normal.rhs - mg) + pull
         while damping < 1e8:
             step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-30), gradient)
-            if scene.theta is not None:
-                step[moved:] = np.clip(step[moved:], -LARGEST_STEP, LARGEST_STEP)
             trial = _stepped(scene, np.asarray(step, dtype=np.float64), moved)
             then, mg_then = value(trial)
             if then <= now:
@@ -214,16 +260,13 @@ def step(
         rhs_free * scale,
         around[moved:],
         scene.structure,
-        -scene.smooth,
+        -np.maximum(scene.smooth, 0.0),
         np.concatenate([response @ (rows * scale[:, None]).T, response[:, moved:]], axis=1),
         tolerance,
         loss_tolerance,
         max_iterations,
     )
-    step = x * scale
-    if scene.theta is not None:
-        step[moved:] = np.clip(step[moved:], -LARGEST_STEP, LARGEST_STEP)
-    return replace(_stepped(scene, step, moved), structure=structure), iterations, converged
+    return replace(_stepped(scene, x * scale, moved), structure=structure), iterations, converged
 
 
 def covariance(
