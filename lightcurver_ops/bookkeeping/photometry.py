@@ -54,6 +54,14 @@ def fluxes_of(connection: sa.Connection, lens: str, selection: str) -> list[sa.R
     return list(connection.execute(query))
 
 
+def fluxes_by_frame(connection: sa.Connection, lens: str, selection: str) -> dict[int, list[sa.Row]]:
+    """frame id: the star fluxes of a star selection in it."""
+    result: dict[int, list[sa.Row]] = {}
+    for row in fluxes_of(connection, lens, selection):
+        result.setdefault(row.frame_id, []).append(row)
+    return result
+
+
 def coefficients_of(connection: sa.Connection, lens: str, selection: str) -> dict[int, sa.Row]:
     """frame id: normalization coefficient."""
     return per_frame(connection, normalization_coefficients, lens, selection)

@@ -96,18 +96,25 @@ def stars_in_frame(
     return {row.star_gaia_id: (row.x, row.y) for row in connection.execute(query)}
 
 
-def ids_in_frames(connection: sa.Connection, lens: str, selection: str) -> dict[int, set[str]]:
-    """frame id: gaia ids of the stars of a selection in it."""
+def places_in_frames(
+    connection: sa.Connection, lens: str, selection: str
+) -> dict[int, dict[str, tuple[float, float]]]:
+    """frame id: gaia id: (x, y) px, of the stars of a selection in each frame."""
     table = stars_in_frames
     query = (
-        sa.select(table.c.frame_id, table.c.star_gaia_id)
+        sa.select(table)
         .join(frames, frames.c.id == table.c.frame_id)
         .where(frames.c.lens == lens, table.c.combined_footprint_hash == selection)
     )
-    result: dict[int, set[str]] = {}
+    result: dict[int, dict[str, tuple[float, float]]] = {}
     for row in connection.execute(query):
-        result.setdefault(row.frame_id, set()).add(row.star_gaia_id)
+        result.setdefault(row.frame_id, {})[row.star_gaia_id] = (row.x, row.y)
     return result
+
+
+def ids_in_frames(connection: sa.Connection, lens: str, selection: str) -> dict[int, set[str]]:
+    """frame id: gaia ids of the stars of a selection in it."""
+    return {frame: set(known) for frame, known in places_in_frames(connection, lens, selection).items()}
 
 
 def shares_of_frames(connection: sa.Connection, selection: str, frame_ids: list[int]) -> dict[str, float]:

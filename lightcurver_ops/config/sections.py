@@ -413,8 +413,8 @@ class RoiModel(Section):
     """false: keep the starting background, or none."""
     smooth_galaxy: bool = True
     """Let one smooth profile (Sersic), fitted, not penalised, be part of the background where the data show a galaxy,
-    and arcs of the lensed host along the ring of the images; false: the penalised pixels alone, as in STARRED, which dim
-    the galaxy and brighten the images seen against it."""
+    and arcs of the lensed host along the ring of the images; false: the penalised pixels alone, as in STARRED, which
+    dim the galaxy and brighten the images seen against it."""
     uniform_background_per_epoch: bool = True
     """Fit a constant background in each epoch: what the sky subtraction of the frame left."""
     regularisation: Regularisation = Regularisation()

@@ -1,6 +1,7 @@
 """Stage 10: the calibrated cutouts of the ROI of each filter, in one file; likewise those of each control star."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ from lightcurver_ops.stages.usage import usage, used_frames
 
 PSF_REACH = 1.5
 """Side of the PSFs in stamps of the ROI: those of images in its inner half reach its edges."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the stages before say of the frames of a lens, by frame id; stars by their Gaia ids in it.
+
+    Attributes:
+        psfs, coefficients: rows of the tables.
+        fluxes: of the stars.
+        places: (x, y) px where stars are expected.
+    """
+
+    psfs: dict[int, sa.Row]
+    coefficients: dict[int, sa.Row]
+    fluxes: dict[int, list[sa.Row]]
+    places: dict[int, dict[str, tuple[float, float]]]
 
 
 class PrepareCalibratedCutouts(Stage):
@@ -99,19 +116,23 @@ class PrepareCalibratedCutouts(Stage):
                 filter_name: controls_of_lens(connection, self.config, selection, filter_name).stars
                 for filter_name in units
             }
-            psfs = photometry.psfs_of(connection, self.lens.name, selection)
-            coefficients = photometry.coefficients_of(connection, self.lens.name, selection)
+            measured = _Measured(
+                psfs=photometry.psfs_of(connection, self.lens.name, selection),
+                coefficients=photometry.coefficients_of(connection, self.lens.name, selection),
+                fluxes=photometry.fluxes_by_frame(connection, self.lens.name, selection),
+                places=stars.places_in_frames(connection, self.lens.name, selection),
+            )
             zeropoints = photometry.zeropoints_of(connection, self.lens.name, selection)
         for filter_name, inputs_hash in units.items():
             rows = by_filter[filter_name]
-            coefficient = np.array([coefficients[row.id].coefficient for row in rows])
+            coefficient = np.array([measured.coefficients[row.id].coefficient for row in rows])
             zeropoint = np.array(
                 [zeropoints[row.id].zeropoint if row.id in zeropoints else np.nan for row in rows]
             )
             calibrated = global_zero_point(zeropoint, coefficient)
-            prepared = self._prepared(ROI, rows, psfs, coefficients, calibrated)
+            prepared = self._prepared(ROI, rows, measured, calibrated)
             prepared_files.write_prepared(prepared_path(self.config, filter_name), prepared)
-            self._write_controls(filter_name, controls[filter_name], rows, psfs, coefficients, calibrated)
+            self._write_controls(filter_name, controls[filter_name], rows, measured, calibrated)
             run.note(f"{filter_name}: {len(rows)} frames")
             if calibrated.normalization_reduced_scatter is False:
                 run.note(
@@ -125,8 +146,7 @@ class PrepareCalibratedCutouts(Stage):
         filter_name: str,
         controls: list[sa.Row],
         rows: list[sa.Row],
-        psfs: dict[int, sa.Row],
-        coefficients: dict[int, sa.Row],
+        measured: _Measured,
         calibrated: Any,
     ) -> None:
         """The files of the control stars; those of stars that no longer are control stars go."""
@@ -143,21 +163,14 @@ class PrepareCalibratedCutouts(Stage):
         for star in controls:
             having = [row for row in rows if object_name(star.gaia_id) in cut[row.id]]
             if having:
-                prepared = self._prepared(object_name(star.gaia_id), having, psfs, coefficients, calibrated)
+                prepared = self._prepared(object_name(star.gaia_id), having, measured, calibrated)
                 paths.append(control_path(self.config, filter_name, star.name))
                 prepared_files.write_prepared(paths[-1], prepared)
         every = control_path(self.config, filter_name, "*")
         for path in set(every.parent.glob(every.name)) - set(paths):
             path.unlink()
 
-    def _prepared(
-        self,
-        name: str,
-        rows: list[sa.Row],
-        psfs: dict[int, sa.Row],
-        coefficients: dict[int, sa.Row],
-        calibrated: Any,
-    ) -> Any:
+    def _prepared(self, name: str, rows: list[sa.Row], measured: _Measured, calibrated: Any) -> Any:
         """The calibrated cutouts of the ROI, or of a control star in its place, in the frames that have it."""
         from lightcurver_ops.numerics.noise import inflate_masked
         from lightcurver_ops.storage import prepared as prepared_files
@@ -166,10 +179,10 @@ class PrepareCalibratedCutouts(Stage):
         workdir, size = self.lens.workdir, self.config.cutouts.stamp_size_ROI
         names = [row.image_relpath for row in rows]
         stack = read_stamps(workdir, names, [[name]] * len(rows), size, 1)
-        narrow, full, slope = self._psfs(name, rows, stack, psfs)
-        offset, offset_error = self._registered(rows, stack)
-        coefficient = np.array([coefficients[row.id].coefficient for row in rows])
-        error = np.array([coefficients[row.id].standard_error for row in rows])
+        narrow, full, slope = self._psfs(name, rows, stack, measured.psfs)
+        offset, offset_error = self._registered(rows, stack, measured)
+        coefficient = np.array([measured.coefficients[row.id].coefficient for row in rows])
+        error = np.array([measured.coefficients[row.id].standard_error for row in rows])
         scale = coefficient[:, None, None]
         data, noisemap = inflate_masked(stack.data[:, 0] / scale, stack.noise[:, 0] / scale, stack.good[:, 0])
         return prepared_files.PreparedCutouts(
@@ -192,13 +205,15 @@ class PrepareCalibratedCutouts(Stage):
             ),
             roi_offset=stack.expected[:, 0] + offset,
             pixel_scale=np.array([row.pixel_scale for row in rows]),
-            subsampling_factor=psfs[rows[0].id].subsampling_factor,
+            subsampling_factor=measured.psfs[rows[0].id].subsampling_factor,
             angle_to_north=np.array([row.angle_to_north for row in rows]),
-            aperture_radius=self._radii(rows),
+            aperture_radius=self._radii(rows, measured),
             roi_offset_error=offset_error,
         )
 
-    def _registered(self, rows: list[sa.Row], stack: StampStack) -> tuple[np.ndarray, np.ndarray]:
+    def _registered(
+        self, rows: list[sa.Row], stack: StampStack, measured: _Measured
+    ) -> tuple[np.ndarray, np.ndarray]:
         """How far the object lies from where the plate solutions say [E, 2], by the frames' stars, and the error [E].
 
         Where a frame has too few of them: nothing, and what a plate solution may be off.
@@ -206,20 +221,13 @@ class PrepareCalibratedCutouts(Stage):
         from lightcurver_ops.numerics.registration import offset_at
         from lightcurver_ops.numerics.roi.result import RoiOptions
 
-        with reading(self.lens.engine) as connection:
-            selection = stars.current_selection(connection, self.lens.name)
-            assert selection is not None
-            expected = {row.id: stars.stars_in_frame(connection, row.id, selection) for row in rows}
-            measured: dict[int, list[sa.Row]] = {row.id: [] for row in rows}
-            for one in photometry.fluxes_of(connection, self.lens.name, selection):
-                if one.frame_id in measured and one.star_gaia_id in expected[one.frame_id]:
-                    measured[one.frame_id].append(one)
         offset, error = np.zeros((len(rows), 2)), np.full(len(rows), RoiOptions().translation_sigma)
         for e, row in enumerate(rows):
-            seen = measured[row.id]
+            places = measured.places.get(row.id, {})
+            seen = [one for one in measured.fluxes.get(row.id, ()) if one.star_gaia_id in places]
             found = offset_at(
                 np.array([(one.x, one.y) for one in seen]).reshape(-1, 2),
-                np.array([expected[row.id][one.star_gaia_id] for one in seen]).reshape(-1, 2),
+                np.array([places[one.star_gaia_id] for one in seen]).reshape(-1, 2),
                 np.array([one.flux / one.flux_uncertainty for one in seen]),
                 (stack.centre + stack.expected)[e, 0],
                 row.seeing_pixels,
@@ -228,16 +236,11 @@ class PrepareCalibratedCutouts(Stage):
                 offset[e], error[e] = found
         return offset, error
 
-    def _radii(self, rows: list[sa.Row]) -> np.ndarray | None:
+    def _radii(self, rows: list[sa.Row], measured: _Measured) -> np.ndarray | None:
         """The apertures of the reference stars [E], px; None: they were measured by the PSF."""
         if self.config.star_photometry.method != "aperture":
             return None
-        with reading(self.lens.engine) as connection:
-            selection = stars.current_selection(connection, self.lens.name)
-            assert selection is not None
-            measured = photometry.fluxes_of(connection, self.lens.name, selection)
-        radius = {row.frame_id: row.aperture_radius for row in measured}
-        return np.array([radius[row.id] for row in rows], dtype=np.float64)
+        return np.array([measured.fluxes[row.id][0].aperture_radius for row in rows], dtype=np.float64)
 
     def _psfs(
         self, name: str, rows: list[sa.Row], stack: StampStack, psfs: dict[int, sa.Row]

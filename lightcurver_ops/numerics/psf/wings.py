@@ -180,9 +180,8 @@ def _fit(level: Array, error: Array, flux: Array, area: Array, edges: Array) -> 
     """Weighted least squares for coefficients common to all stars and a sky of each."""
     inner = edges[0]
     ratio = (edges / inner)[:, None] ** (2 - POWERS) / (POWERS - 2)
-    rings = (
-        2 * (ratio[:-1] - ratio[1:]) / np.diff(edges**2)[:, None]
-    )  # the mean of W over each, by coefficient
+    # The mean of W over each ring, by coefficient.
+    rings = 2 * (ratio[:-1] - ratio[1:]) / np.diff(edges**2)[:, None]
     prior = np.diag((EXPECTED_SIGMA * EXPECTED) ** -2.0)
     known = np.isfinite(level) & (flux > 0)[:, None]
     values, variance = np.where(known, level, 0.0), np.where(known, error, 1.0) ** 2

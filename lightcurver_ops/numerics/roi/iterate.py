@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +49,12 @@ def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
     few = len(problem.kept) <= SKETCH + 4
     state = points_only(problem, state).state
     if few and not reject:
-        return problem, everything(problem, state)
+        return problem, with_host(problem, everything(problem, state))
     chosen = problem.kept if few else most_informative(problem, state)
     state = state.with_locals_of(sketched(problem.of(chosen), state.of(chosen), known=False), chosen)
     if not reject:
         fixed = replace(problem, layout=replace(problem.layout, background=False, move_positions=False))
-        return problem, everything(problem, points_only(fixed, state).state, known=True)
+        return problem, with_host(problem, everything(problem, points_only(fixed, state).state, known=True))
     first = problem
     problem, state = judged(first, state)
     problem = believed(problem, state)
@@ -63,7 +62,24 @@ def solve(problem: Problem, state: State) -> tuple[Problem, Outcome]:
         chosen = problem.kept if few else most_informative(problem, state)
         state = state.with_locals_of(sketched(problem.of(chosen), state.of(chosen), known=True), chosen)
         problem, state = judged(problem, state)
-    return until_agreed(problem, state, partial(everything, known=True))
+    return until_agreed(problem, state, lambda p, s: with_host(p, everything(p, s, known=True)))
+
+
+def with_host(problem: Problem, outcome: Outcome) -> Outcome:
+    """The outcome with the arcs of the lensed host in the scene.
+
+    They come last: before galaxy and epochs are known, what does not belong to the scene would find its place there.
+    """
+    state, normal = outcome.state, outcome.normal
+    if not problem.with_galaxy or not outcome.converged or normal is None:
+        return outcome
+    images = state.scene.positions * problem.layout.subsampling
+    flux = float(np.maximum(np.median(state.locals.flux, axis=0), 0.0).sum())
+    found = scene.with_ring(normal, state.scene, problem.prior, problem.layout.moved, images, flux)
+    if found.ring is None:
+        return outcome
+    again = everything(problem, State(found, state.locals), normal=normal, known=True)
+    return replace(again, history=[*outcome.history, *again.history])
 
 
 def sketched(problem: Problem, state: State, *, known: bool) -> State:
@@ -150,6 +166,7 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
         problem.prior, positions=state.scene.positions, precision=max(problem.prior.precision, HOLD**-2)
     )
     early, update = 0 if known else 2, normal is not None
+    search = problem.with_galaxy and not update and state.scene.theta is None
     penalty, solver, anchor = None, None, state
     history: list[float] = []
     largest, inner_converged = np.inf, True
@@ -194,12 +211,8 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
             break
         if done or outer == options.max_relinearisations:
             break
-        if outer == 0 and problem.with_galaxy and not update:
-            found = state.scene
-            if found.theta is None:
-                found = scene.fit_galaxy(normal, found, prior, moved)
-            images = found.positions * layout.subsampling
-            found = scene.with_ring(normal, found, prior, moved, images, _brightness(state))
+        if outer == 0 and search:
+            found = scene.fit_galaxy(normal, state.scene, prior, moved)
             rhs -= normal.matrix @ (scene.absolute(found, moved) - at)
             state = State(found, state.locals)
         # While the fluxes still move, the inner problem need not be solved better than that.
@@ -239,11 +252,6 @@ def gather(problem: Problem, outcome: Outcome) -> Outcome:
         normal.add(block, at, problem.layout)
     normal.complete()
     return replace(outcome, normal=normal, penalty=penalty_of(normal, problem.options))
-
-
-def _brightness(state: State) -> float:
-    """Of all images together, in the median epoch."""
-    return float(np.maximum(np.median(state.locals.flux, axis=0), 0.0).sum())
 
 
 def _distance(a: State, b: State) -> float:

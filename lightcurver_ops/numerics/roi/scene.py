@@ -167,12 +167,12 @@ def fit_galaxy(normal: NormalMatrix, scene: Scene, prior: Prior, moved: int) -> 
 def with_ring(
     normal: NormalMatrix, scene: Scene, prior: Prior, moved: int, images: Array, flux: float
 ) -> Scene:
-    """The scene with a ring of the lensed host whose prior is as wide as the data ask for.
+    """The scene with a ring of the lensed host whose prior is as wide as the data ask for, still dark.
 
     Args:
         normal: the matrix, of all that is common.
         scene, prior, moved: where, what is expected, how many coordinates of positions are free. A ring that is there
-            keeps its ridge and its light.
+            goes.
         images: [J, 2] their positions in small pixels.
         flux: of all images, the mean.
 
@@ -182,10 +182,11 @@ def with_ring(
     if len(images) < FEWEST or not flux > 0:
         return scene
     centre = images.mean(axis=0) if scene.theta is None else scene.theta[1:3]
-    ring = scene.ring or Ring.through(images, centre, scene.frame)
-    dark = replace(scene, ring=replace(ring, amplitude=np.zeros_like(ring.amplitude)))
+    ring = Ring.through(images, centre, scene.frame)
+    bare = replace(scene, ring=None)
+    dark = replace(scene, ring=replace(ring, sigma=1.0))
     rows = unpenalised(dark, moved)
-    precision, pull = prior.gradient(replace(scene, ring=None), moved)
+    precision, pull = prior.gradient(bare, moved)
     others = len(precision)
     hessian = rows @ (normal.matrix @ rows.T)
     hessian[np.arange(others), np.arange(others)] += precision
