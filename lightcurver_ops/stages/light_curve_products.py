@@ -161,7 +161,7 @@ def write_scene(
     """Write astrometry, the high-resolution model and the background."""
     from lightcurver_ops.numerics.roi.render import high_resolution_sources
     from lightcurver_ops.storage import images
-    from lightcurver_ops.storage.frames import wcs_of
+    from lightcurver_ops.storage.frames import centred_wcs, wcs_of
     from lightcurver_ops.storage.tables import write_json
 
     wcs = wcs_of(reference)
@@ -180,10 +180,7 @@ def write_scene(
         for j, label in enumerate(labels)
     }
     write_json(prepared_path(config, filter_name, "_astrometry.json"), astrometry)
-    # The scene is centred on the ROI, the grid on the stamp: the WCS moves by the difference.
-    centred = wcs.deepcopy()
-    centred.wcs.crpix += (size - 1) / 2 - np.array([float(x0), float(y0)])
-    header = centred.to_header(relax=True)
+    header = centred_wcs(reference, config.roi.ra, config.roi.dec, size)
     mean = np.nanmean(fit.flux, axis=0) if len(labels) else np.zeros(0)
     sources = high_resolution_sources(fit.positions, mean, size, prepared.subsampling_factor)
     zeropoint = float(prepared.global_zeropoint)

@@ -34,12 +34,13 @@ from lightcurver_ops.stages.flux_errors import (
     later_covariances,
     quoted_errors,
 )
+from lightcurver_ops.stages.given_background import starting_background_path
 from lightcurver_ops.stages.light_curve_products import Columns, write_light_curves, write_scene
 from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedCutouts
 from lightcurver_ops.stages.provenance import Origins, without_nan
 from lightcurver_ops.stages.publication_summary import save_summary
 from lightcurver_ops.stages.publishing import snapshot_writer
-from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of, starting_background_path
+from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of
 from lightcurver_ops.stages.stamp_extraction import ROI
 
 MOST_MOVED = 0.3  # sigma

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
+from lightcurver_ops.errors import TemporaryFailure
 from lightcurver_ops.stages.compilation import keep_compiled_code
+from lightcurver_ops.stages.given_background import given_background
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
             knows; None: a fit from scratch that leaves nothing.
 
     Raises:
-        ConfigurationError: the starting background has another shape than the model.
+        ConfigurationError: the starting background cannot be used.
     """
     from lightcurver_ops.numerics.roi.fit import fit_roi
     from lightcurver_ops.numerics.roi.result import RoiOptions
@@ -79,6 +80,7 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
         )
     strengths = settings.regularisation
     keep_compiled_code()
+    background, scaled = given_background(config, prepared, scene)
     good = prepared.good
     arguments: dict[str, Any] = {}
     data, noise = prepared.data, np.where(good, prepared.noisemap, 1.0)
@@ -104,7 +106,8 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
         translation_errors=prepared.roi_offset_error,
         rotation=scene.rotation,
         fix_astrometry=settings.fix_point_source_astrometry,
-        background=starting_background(config, prepared),
+        background=background,
+        background_scaled=scaled,
         optimise_background=settings.further_optimize_background,
         options=RoiOptions(
             strength=strengths.scales,
@@ -159,30 +162,3 @@ def epoch_keys(prepared: Any, scene: Scene, known: Sequence[str]) -> list[str]:
         standing = float(stood if abs(stood - coefficient) <= slack else coefficient)
         keys.append(f"{content} {standing!r}")
     return keys
-
-
-def starting_background_path(config: LensConfig) -> Path | None:
-    """The file of the starting background, if the configuration names one."""
-    path = config.roi_model.starting_background
-    return None if path is None else config.workdir / path
-
-
-def starting_background(config: LensConfig, prepared: Any) -> np.ndarray | None:
-    """The starting background [N, N], or None.
-
-    Raises:
-        ConfigurationError: it has another shape than the model.
-    """
-    path = starting_background_path(config)
-    if path is None:
-        return None
-    from lightcurver_ops.storage.images import read_background
-
-    background = read_background(path)
-    side = prepared.data.shape[1] * prepared.subsampling_factor
-    if background.shape != (side, side):
-        raise ConfigurationError(
-            f"roi_model.starting_background = {path}: its shape is {background.shape}, expected ({side}, {side}): "
-            "stamp_size_ROI times subsampling_factor"
-        )
-    return background

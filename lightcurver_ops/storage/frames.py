@@ -166,6 +166,14 @@ def wcs_of(header: Header) -> WCS:
         return WCS(header)
 
 
+def centred_wcs(header: Header, ra: float, dec: float, size: int) -> Header:
+    """The WCS of a stamp of that side which is centred on a place (degrees), with the pixels of another WCS."""
+    moved = wcs_of(header)
+    x, y = moved.world_to_pixel_values(ra, dec)
+    moved.wcs.crpix += (size - 1) / 2 - np.array([float(x), float(y)])
+    return moved.to_header(relax=True)
+
+
 def write_sources(path: str | Path, sources: Sources) -> None:
     """Write the sources of a frame, brightest first; errors as `atomic_path`."""
     units = {"flux": "electron/s", "peak": "electron/s", "theta": "rad"}

@@ -71,18 +71,23 @@ def write_model_image(
     write_bytes(path, buffer.getvalue())
 
 
-def read_background(path: str | Path) -> NDArray[np.float64]:
-    """Read a background of the model, FITS or npy: [n k, n k].
+def read_background(path: str | Path) -> tuple[NDArray[np.float64], WCS | None]:
+    """Read a background of the model, FITS or npy, and its WCS where it has one of the sky.
 
     Raises:
         ConfigurationError: the file is missing, or holds no two-dimensional image.
     """
+    header = None
     try:
-        image = np.load(path) if Path(path).suffix == ".npy" else fits.getdata(path)
+        if Path(path).suffix == ".npy":
+            image = np.load(path)
+        else:
+            image, header = fits.getdata(path, header=True)
     except (OSError, ValueError, IndexError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a FITS or npy image: {error}") from error
     if np.ndim(image) != 2 or not np.all(np.isfinite(image)):
         raise ConfigurationError(
             f"{path}: expected a two-dimensional image of finite values, got {np.shape(image)}"
         )
-    return np.asarray(image, dtype=np.float64)
+    wcs = None if header is None else WCS(header)
+    return np.asarray(image, dtype=np.float64), wcs if wcs is not None and wcs.has_celestial else None

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.numerics.psf.operators import blur_matrix
-from lightcurver_ops.numerics.roi.arcs import Ring
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.galaxy import Frame
+from lightcurver_ops.numerics.roi.lights import Lights
 from lightcurver_ops.numerics.roi.normal import NormalMatrix, mirror_lower
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
@@ -21,6 +21,7 @@ from lightcurver_ops.numerics.roi.trust import Trust
 from lightcurver_ops.numerics.roi.update import Memory
 from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
+_LIGHTS = ("templates", "amplitude", "precision")
 _SUMS = ("rhs", "flux_response", "flux_weight", "starlet_variance")
 
 
@@ -56,9 +57,9 @@ def write_roi_memory(path: str | Path, memory: Memory) -> None:
             file[f"scene/{name}"] = getattr(scene, name)
         if scene.theta is not None:
             file["scene/theta"] = scene.theta
-        if scene.ring is not None:
-            for name in ("positions", "centre", "amplitude", "sigma"):
-                file[f"scene/ring/{name}"] = getattr(scene.ring, name)
+        if scene.lights is not None:
+            for name in _LIGHTS:
+                file[f"scene/lights/{name}"] = getattr(scene.lights, name)
         file["covariances"] = memory.covariances
         file["normal/matrix"] = _packed(memory.normal.matrix)
         for name in _SUMS:
@@ -88,12 +89,9 @@ def _memory(file: h5py.File) -> Memory:
     frame = Frame.of(layout.fine, None if resolution is None else resolution(layout.fine))
     theta = file["scene/theta"][()] if "scene/theta" in file else None
     positions, mean, structure = (file[f"scene/{name}"][()] for name in ("positions", "mean", "structure"))
-    ring = None
-    if "scene/ring" in file:
-        geometry, centre, amplitude, sigma = (
-            file[f"scene/ring/{name}"][()] for name in ("positions", "centre", "amplitude", "sigma")
-        )
-        ring = Ring.through(geometry, centre, frame, amplitude, float(sigma))
+    lights = None
+    if "scene/lights" in file:
+        lights = Lights(*(file[f"scene/lights/{name}"][()] for name in _LIGHTS))
     normal = NormalMatrix(
         matrix=_unpacked(file["normal/matrix"][()]),
         epochs=asked["epochs"],
@@ -111,7 +109,7 @@ def _memory(file: h5py.File) -> Memory:
             with_galaxy=asked["with_galaxy"],
             trust=Trust(epochs.weight * scale[:, None, None] ** 2, scale, file["trust/aside"][()]),
         ),
-        state=State(Scene(positions, mean, theta, structure, frame, ring), local),
+        state=State(Scene(positions, mean, theta, structure, frame, lights), local),
         normal=normal,
         covariances=file["covariances"][()],
         since=asked["since"],

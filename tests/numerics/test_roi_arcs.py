@@ -4,6 +4,8 @@ import galsim
 import numpy as np
 import pytest
 
+from lightcurver_ops.numerics.psf.operators import narrow_from_full
+from lightcurver_ops.numerics.resampling import Grid, resampled
 from lightcurver_ops.numerics.roi import arcs
 from lightcurver_ops.numerics.roi.fit import fit_roi
 from lightcurver_ops.numerics.roi.galaxy import Frame
@@ -63,16 +65,21 @@ def test_width_of_the_prior_is_that_of_the_light():
     assert 0.05 < found[0.1] < 0.2
 
 
-def stamps(seed, arc_flux, epochs=10):
-    """A quad around a de Vaucouleurs galaxy; the arcs are a ring through the images, brighter on one side."""
-    rng = np.random.default_rng(seed)
-    data, sigma, psfs, fluxes, shifts = [], [], [], [], []
+def galaxy_and_host():
+    """Each of flux 1."""
     galaxy = galsim.DeVaucouleurs(half_light_radius=3.0, trunc=20.0).shear(g1=0.1, g2=0.05)
     radius = np.hypot(*IMAGES.T).mean()
     axis = np.arange(161) * 0.1 - 8.0
     x, y = np.meshgrid(axis, axis)
     ring = np.exp(-0.5 * ((np.hypot(x, y) - radius) / 0.5) ** 2) * (1.5 + np.cos(np.arctan2(y, x) - 2.0))
-    host = galsim.InterpolatedImage(galsim.Image(ring, scale=0.1), flux=1.0)
+    return galaxy, galsim.InterpolatedImage(galsim.Image(ring, scale=0.1), flux=1.0)
+
+
+def stamps(seed, arc_flux, epochs=10):
+    """A quad around a de Vaucouleurs galaxy; the arcs are a ring through the images, brighter on one side."""
+    rng = np.random.default_rng(seed)
+    data, sigma, psfs, fluxes, shifts = [], [], [], [], []
+    galaxy, host = galaxy_and_host()
     for _ in range(epochs):
         psf = galsim.Kolmogorov(fwhm=rng.uniform(3.2, 4.4)).shear(g1=rng.normal(0, 0.02))
         shift, flux = rng.normal(0, 0.2, 2), FLUX * (1 + 0.1 * rng.normal(size=4))
@@ -98,7 +105,7 @@ def stamps(seed, arc_flux, epochs=10):
     return tuple(np.array(one) for one in (data, sigma, good, psfs, fluxes, shifts))
 
 
-def fitted(seed, arc_flux):
+def fitted(seed, arc_flux, **more):
     data, sigma, good, psf, flux, shifts = stamps(seed, arc_flux)
     errors = np.full(len(data), 0.01)
     fit = fit_roi(
@@ -111,6 +118,8 @@ def fitted(seed, arc_flux):
         translations=shifts,
         translation_errors=errors,
         fix_astrometry=0.02,
+        narrow_psf=narrow_from_full(psf),
+        **more,
     )
     return fit, np.mean(fit.flux - flux, axis=0) / fit.common_flux_uncertainty
 
@@ -122,3 +131,33 @@ def test_arcs_through_the_images_are_not_their_light(arc_flux):
     assert np.all(np.abs(bias) < 2.5)
     # Of the brightest a per cent at most, of the faintest less than a third of the arcs' flux.
     assert np.all(fit.common_flux_uncertainty < [0.01 * FLUX[0], 0.02 * FLUX[1], 800.0, 800.0])
+
+
+def test_a_sharp_image_of_the_lens_tells_its_light_from_the_images():
+    """In another unit, a third of a small pixel aside, without the arcs' pattern being known to the model."""
+    scale, side = 0.125, 256
+    galaxy, host = galaxy_and_host()
+    sharp = galsim.ImageD(side, side, scale=scale)
+    for one, flux in ((galaxy, GALAXY), (host, ARCS)):
+        seen = galsim.Convolve(one, galsim.Gaussian(fwhm=0.3)).withFlux(7.0 * flux)
+        seen.drawImage(sharp, center=sharp.true_center + galsim.PositionD(1.3, 0.0), add_to_image=True)
+    small = (np.arange(K * SIZE) - (K * SIZE - 1) / 2) / K / scale + (side - 1) / 2
+    x, y = np.meshgrid(small, small)
+    image = resampled(sharp.array, Grid(x, y, 1 / K / scale))
+    given, bias = fitted(3, ARCS, background=image, background_scaled=True)
+    found, _ = fitted(3, ARCS)
+    assert given.converged
+    assert np.all(np.abs(bias) < 2.5)
+    assert np.all(given.common_flux_uncertainty < 0.7 * found.common_flux_uncertainty)
+    assert given.background.sum() == pytest.approx(image.sum() / 7.0, rel=0.05)
+
+
+@pytest.mark.parametrize("more", [{}, {"background": np.ones((40, 40)), "optimise_background": False}])
+def test_only_a_background_that_is_optimised_is_scaled(more):
+    with pytest.raises(ValueError, match="background_scaled needs a background that is optimised"):
+        fitted(3, 0.0, background_scaled=True, **more)
+
+
+def test_an_empty_image_has_no_shape():
+    with pytest.raises(ValueError, match="the image of the lens is empty"):
+        fitted(3, 0.0, background=np.zeros((40, 40)), background_scaled=True)

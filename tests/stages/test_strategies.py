@@ -1,12 +1,15 @@
 """The choices of the configuration, each run for real on the small season."""
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 import yaml
+from astropy.io import fits
+from astropy.wcs import WCS
 
 from lightcurver_ops.bookkeeping import frames, photometry, stars
 from lightcurver_ops.bookkeeping.engine import reading
@@ -240,6 +243,62 @@ def test_a_starting_background_of_another_size_is_refused(season_copy):
     lens = season.lens()
     run_pipeline(lens)
     lens.close()
+
+
+def sharp_image(season, path, *, scale=0.05, side=200, where=0.0, light=True):
+    """An image of a galaxy at the ROI, offset by `where` arcsec to the north, as another telescope has it."""
+    config = season.lens().config
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = config.roi.ra, config.roi.dec + where / 3600
+    wcs.wcs.crpix = [(side + 1) / 2] * 2
+    angle = np.radians(35.0)
+    turn = np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    wcs.wcs.cd = turn * scale / 3600
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    galaxy = 1e-3 * np.exp(-np.sqrt((x**2 + y**2) * scale**2 / 0.4**2)) * light
+    fits.writeto(path, galaxy.astype(np.float32), wcs.to_header(), overwrite=True)
+
+
+def test_a_sharp_image_of_the_lens_is_laid_on_the_model(season_copy):
+    season = season_copy()
+    sharp_image(season, season.work / "hst.fits")
+    season.configure(roi_model={"starting_background": "hst.fits"})
+    with closing(season.lens()) as lens:
+        run_pipeline(lens)
+    with fits.open(season.work / "prepared_roi_cutouts/small_r_background.fits") as hdus:
+        background, wcs = hdus[0].data, WCS(hdus[0].header)
+    y, x = np.mgrid[: len(background), : len(background)]
+    place = [float((axis * background).sum() / background.sum()) for axis in (x, y)]
+    ra, dec = wcs.pixel_to_world_values(*place)
+    config = season.lens().config
+    away = [(ra - config.roi.ra) * np.cos(np.radians(config.roi.dec)), dec - config.roi.dec]
+    assert 3600 * np.hypot(*away) < 0.3
+    # As bright as the data say, not as the image does.
+    assert 10.0 < background.sum() < 1000.0
+    assert background.min() > -0.02 * background.max()
+
+
+@pytest.mark.parametrize(
+    ("image", "keys", "message"),
+    [
+        ({"scale": 0.4}, {}, r"its pixels of 0.4 arcsec are larger than the model's of"),
+        ({"side": 30}, {}, "it does not cover the region of interest"),
+        ({"light": False}, {}, "there is nothing in the region of interest"),
+        (
+            {},
+            POINTS_ONLY,
+            "the brightness of an image with a WCS is fitted: that needs further_optimize_background",
+        ),
+        ({}, {"solver": "starred"}, "the brightness of an image with a WCS is fitted"),
+    ],
+)
+def test_an_image_of_the_lens_that_cannot_be_used_is_refused(season_copy, image, keys, message):
+    season = season_copy()
+    sharp_image(season, season.work / "hst.fits", **image)
+    season.configure(roi_model={"starting_background": "hst.fits", **keys})
+    with closing(season.lens()) as lens, pytest.raises(ConfigurationError, match=message):
+        run_pipeline(lens)
 
 
 def test_two_filters_in_one_working_directory(tmp_path):

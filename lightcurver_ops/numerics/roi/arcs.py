@@ -10,12 +10,11 @@ over what the data say of it (the evidence, as in `psf.variation`). A host that 
 common errors of the images, and moves them little.
 """
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi.galaxy import Frame
+from lightcurver_ops.numerics.roi.lights import Lights
 
 Array = NDArray[np.float64]
 
@@ -31,45 +30,14 @@ WIDTHS = 10.0 ** np.arange(-4.0, 0.0, 0.5)
 RIDGE = 1e-9
 
 
-@dataclass(frozen=True)
-class Ring:
-    """Light along the ring.
+def ring(positions: Array, centre: Array, frame: Frame) -> Lights:
+    """Light along the ring through images around a centre, none of it yet, with priors of unit width.
 
-    Attributes:
-        positions: [J, 2] of the images when the ridge was laid through them, small pixels from the grid's centre.
-        centre: [2] of the ring, small pixels.
-        amplitude: [R], of the templates.
-        sigma: width of the prior of the first amplitude, the flux of a ring of even brightness.
-        templates: [R, N, N], each as bright as an even ring of flux 1.
+    Args:
+        positions, centre, frame: as `templates` takes them.
     """
-
-    positions: Array
-    centre: Array
-    amplitude: Array
-    sigma: float
-    templates: Array
-
-    @classmethod
-    def through(
-        cls, positions: Array, centre: Array, frame: Frame, amplitude: Array | None = None, sigma: float = 0.0
-    ) -> "Ring":
-        """The ring through images around a centre; without light where no amplitude is given."""
-        light = templates(positions, centre, frame)
-        return cls(positions, centre, np.zeros(len(light)) if amplitude is None else amplitude, sigma, light)
-
-    @property
-    def image(self) -> Array:
-        """Its light, [N, N]."""
-        return np.asarray(np.tensordot(self.amplitude, self.templates, 1), dtype=np.float64)
-
-    @property
-    def precision(self) -> Array:
-        """Of the amplitudes' priors, [R]."""
-        return 1.0 / (self.sigma * expected()) ** 2
-
-    def moved_by(self, step: Array) -> "Ring":
-        """With other amplitudes."""
-        return replace(self, amplitude=self.amplitude + step)
+    light = templates(positions, centre, frame)
+    return Lights(light, np.zeros(len(light)), expected() ** -2.0)
 
 
 def expected() -> Array:
@@ -82,11 +50,12 @@ def templates(positions: Array, centre: Array, frame: Frame) -> Array:
     """The light of an even ring, its harmonics, and what all these change by where the ridge lies further out.
 
     Args:
-        positions, centre: as in `Ring`.
+        positions: [J, 2] of the images, small pixels from the grid's centre.
+        centre: [2] of the ring, small pixels.
         frame: the grid.
 
     Returns:
-        [R, N, N].
+        [R, N, N], each as bright as an even ring of flux 1.
     """
     n = frame.fine
     axis = (np.arange(n * CUTS) + 0.5) / CUTS - 0.5 - (n - 1) / 2

@@ -12,6 +12,7 @@ from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import solve, until_agreed
 from lightcurver_ops.numerics.roi.judge import judged
+from lightcurver_ops.numerics.roi.lights import of_image
 from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.render import narrow_psfs
 from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
@@ -41,6 +42,7 @@ def fit_roi(
     rotation: ArrayLike | None = None,
     fix_astrometry: bool | float = False,
     background: ArrayLike | None = None,
+    background_scaled: bool = False,
     optimise_background: bool = True,
     narrow_psf: ArrayLike | None = None,
     psf_slope: ArrayLike | None = None,
@@ -69,6 +71,8 @@ def fit_roi(
         fix_astrometry: True keeps the positions, a number is the sigma (data pixels) of a Gaussian prior around them.
         background: [N, N], N = n k, flux per small pixel: the background, or with `optimise_background` what it is
             expected to be.
+        background_scaled: the background has the right shape, but its brightness, and its place within a fraction of a
+            small pixel, are to be fitted; with `optimise_background`.
         optimise_background: False keeps the background (default none).
         narrow_psf: [E, P, P] narrow PSF (STARRED's: the full one is it convolved with a Gaussian of FWHM 2 small
             pixels). If given, it convolves the background, whose resolution then is that Gaussian; else the full PSF
@@ -101,6 +105,7 @@ def fit_roi(
         optimise_background,
         narrow_psf,
         options or RoiOptions(),
+        background_scaled=background_scaled,
         psf_slope=psf_slope,
         translation_errors=translation_errors,
         like_starred=solver == "starred",
@@ -139,6 +144,7 @@ def set_up(
     narrow_psf: ArrayLike | None,
     options: RoiOptions,
     *,
+    background_scaled: bool = False,
     psf_slope: ArrayLike | None = None,
     translation_errors: ArrayLike | None = None,
     like_starred: bool,
@@ -165,6 +171,8 @@ def set_up(
     ):
         if array.shape != shape or not np.all(np.isfinite(array)):
             raise ValueError(f"{name} must be finite and of shape {shape}, got {array.shape}")
+    if background_scaled and (background is None or not optimise_background or like_starred):
+        raise ValueError("background_scaled needs a background that is optimised, by the solver lcops")
     if not isinstance(fix_astrometry, bool) and not fix_astrometry > 0:
         raise ValueError(
             f"fix_astrometry = {fix_astrometry}: expected True, False or a positive sigma in data pixels"
@@ -205,10 +213,11 @@ def set_up(
     state = State(
         Scene(
             c,
-            start,
+            np.zeros_like(start) if background_scaled else start,
             None,
             np.zeros((fine, fine)),
             galaxy.Frame.of(fine, None if resolution is None else resolution(fine)),
+            of_image(start) if background_scaled else None,
         ),
         Local(np.zeros((count, len(c))), shifts, np.zeros(count)),
     )

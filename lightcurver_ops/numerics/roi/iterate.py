@@ -76,7 +76,7 @@ def with_host(problem: Problem, outcome: Outcome) -> Outcome:
     images = state.scene.positions * problem.layout.subsampling
     flux = float(np.maximum(np.median(state.locals.flux, axis=0), 0.0).sum())
     found = scene.with_ring(normal, state.scene, problem.prior, problem.layout.moved, images, flux)
-    if found.ring is None:
+    if found.lights is None:
         return outcome
     again = everything(problem, State(found, state.locals), normal=normal, known=True)
     return replace(again, history=[*outcome.history, *again.history])

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.admm import Solver
-from lightcurver_ops.numerics.roi.arcs import FEWEST, Ring, prior_width
+from lightcurver_ops.numerics.roi.arcs import FEWEST, prior_width, ring
 from lightcurver_ops.numerics.roi.inverse import inverse_of
+from lightcurver_ops.numerics.roi.lights import Lights
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty, gaussian_gram
 
@@ -36,7 +37,7 @@ class Scene:
         theta: the galaxy's profile, or None for no galaxy.
         structure: [N, N] what the background has beyond these.
         frame: the grid.
-        ring: light along the ring of the images, or None.
+        lights: what has a known shape: the ring of the lensed host, or a given image; or None.
     """
 
     positions: Array
@@ -44,13 +45,13 @@ class Scene:
     theta: Array | None
     structure: Array
     frame: galaxy.Frame
-    ring: Ring | None = None
+    lights: Lights | None = None
 
     @property
     def smooth(self) -> Array:
         """What the penalty does not see, [N, N]."""
         light = self.mean if self.theta is None else self.mean + galaxy.profile(self.theta, self.frame)
-        return light if self.ring is None else light + self.ring.image
+        return light if self.lights is None else light + self.lights.image
 
     @property
     def background(self) -> Array:
@@ -77,8 +78,8 @@ class Prior:
         total = 0.5 * self.precision * float(np.sum((scene.positions - self.positions) ** 2))
         if scene.theta is not None:
             total += 0.5 * float(np.sum(((scene.theta - self.theta) / galaxy.PRIOR_SIGMA) ** 2))
-        if scene.ring is not None:
-            total += 0.5 * float(scene.ring.precision @ scene.ring.amplitude**2)
+        if scene.lights is not None:
+            total += 0.5 * float(scene.lights.precision @ scene.lights.amplitude**2)
         return total
 
     def gradient(self, scene: Scene, moved: int) -> tuple[Array, Array]:
@@ -89,9 +90,9 @@ class Prior:
             more = 1.0 / galaxy.PRIOR_SIGMA**2
             precision = np.concatenate([precision, more])
             pull = np.concatenate([pull, more * (self.theta - scene.theta)])
-        if scene.ring is not None:
-            precision = np.concatenate([precision, scene.ring.precision])
-            pull = np.concatenate([pull, -scene.ring.precision * scene.ring.amplitude])
+        if scene.lights is not None:
+            precision = np.concatenate([precision, scene.lights.precision])
+            pull = np.concatenate([pull, -scene.lights.precision * scene.lights.amplitude])
         return precision, pull
 
 
@@ -101,8 +102,8 @@ def unpenalised(scene: Scene, moved: int) -> Array:
     light = np.zeros((0, shape[1]))
     if scene.theta is not None:
         light = galaxy.jacobian(scene.theta, scene.frame).reshape(-1, shape[1])
-    if scene.ring is not None:
-        light = np.concatenate([light, scene.ring.templates.reshape(-1, shape[1])])
+    if scene.lights is not None:
+        light = np.concatenate([light, scene.lights.templates.reshape(-1, shape[1])])
     rows = np.zeros((moved + len(light), moved + shape[1]))
     rows[:moved, :moved] = np.eye(moved)
     rows[moved:, moved:] = light
@@ -117,29 +118,29 @@ def absolute(scene: Scene, moved: int) -> Array:
 def _stepped(scene: Scene, step: Array, moved: int) -> Scene:
     """The scene after a step [X] of its unpenalised parameters, the galaxy's no longer than they may be."""
     positions = scene.positions + step[:moved].reshape(-1, 2) if moved else scene.positions
-    theta, ring, at = scene.theta, scene.ring, moved
+    theta, lights, at = scene.theta, scene.lights, moved
     if theta is not None:
         at = moved + len(theta)
         theta = galaxy.bounded(theta + np.clip(step[moved:at], -LARGEST_STEP, LARGEST_STEP))
-    if ring is not None:
-        ring = ring.moved_by(step[at:])
-    return replace(scene, positions=positions, theta=theta, ring=ring)
+    if lights is not None:
+        lights = lights.moved_by(step[at:])
+    return replace(scene, positions=positions, theta=theta, lights=lights)
 
 
 def between(scene: Scene, other: Scene, fraction: float) -> Scene:
     """The scene this fraction of the way from one to the other."""
     if fraction == 1.0 or (scene.theta is None) != (other.theta is None):
         return other
-    theta, ring = None, other.ring
+    theta, lights = None, other.lights
     if scene.theta is not None and other.theta is not None:
         theta = scene.theta + fraction * (other.theta - scene.theta)
-    if scene.ring is not None and ring is not None:
-        ring = ring.moved_by((fraction - 1.0) * (ring.amplitude - scene.ring.amplitude))
+    if scene.lights is not None and lights is not None:
+        lights = lights.moved_by((fraction - 1.0) * (lights.amplitude - scene.lights.amplitude))
     return replace(
         other,
         positions=scene.positions + fraction * (other.positions - scene.positions),
         theta=theta,
-        ring=ring,
+        lights=lights,
         structure=scene.structure + fraction * (other.structure - scene.structure),
     )
 
@@ -152,7 +153,7 @@ def fit_galaxy(normal: NormalMatrix, scene: Scene, prior: Prior, moved: int) -> 
         mg = normal.matrix @ g
         return float(0.5 * g @ mg - g @ normal.rhs) + prior.value(s), mg
 
-    bare = replace(scene, theta=None, ring=None)
+    bare = replace(scene, theta=None)
     best, best_value = _lm(bare, prior, moved, normal, value)
     limit = best_value - SIGNIFICANT
     for log_radius in (prior.theta[3] - 0.7, prior.theta[3], prior.theta[3] + 0.7):
@@ -182,9 +183,8 @@ def with_ring(
     if len(images) < FEWEST or not flux > 0:
         return scene
     centre = images.mean(axis=0) if scene.theta is None else scene.theta[1:3]
-    ring = Ring.through(images, centre, scene.frame)
-    bare = replace(scene, ring=None)
-    dark = replace(scene, ring=replace(ring, sigma=1.0))
+    bare = replace(scene, lights=None)
+    dark = replace(scene, lights=ring(images, centre, scene.frame))
     rows = unpenalised(dark, moved)
     precision, pull = prior.gradient(bare, moved)
     others = len(precision)
@@ -192,7 +192,10 @@ def with_ring(
     hessian[np.arange(others), np.arange(others)] += precision
     gradient = rows @ (normal.rhs - normal.matrix @ absolute(dark, moved))
     gradient[:others] += pull
-    return replace(scene, ring=replace(ring, sigma=prior_width(hessian, gradient, flux)))
+    unit = dark.lights
+    assert unit is not None
+    width = prior_width(hessian, gradient, flux)
+    return replace(scene, lights=replace(unit, precision=unit.precision / width**2))
 
 
 def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Value) -> tuple[Scene, float]:

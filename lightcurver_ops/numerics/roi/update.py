@@ -19,6 +19,7 @@ from lightcurver_ops.numerics.roi import scene
 from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import everything, solve
 from lightcurver_ops.numerics.roi.judge import judged
+from lightcurver_ops.numerics.roi.lights import same_shapes
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.pointing import as_in
 from lightcurver_ops.numerics.roi.points import points_only
@@ -67,6 +68,7 @@ class Memory:
             and mine.prior.precision == problem.prior.precision
             and np.array_equal(mine.prior.positions, problem.prior.positions)
             and np.array_equal(self.state.scene.mean, state.scene.mean)
+            and (problem.with_galaxy or same_shapes(self.state.scene.lights, state.scene.lights))
         )
         finite = all(np.isfinite(one).all() for one in (self.state.scene.background, self.normal.matrix))
         enough = self.scratch >= FEWEST
