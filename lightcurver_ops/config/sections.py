@@ -408,8 +408,8 @@ class RoiModel(Section):
     fix_point_source_astrometry: bool | Positive = False
     """true: the positions of the configuration; false: fitted; a number: fitted, with this prior sigma in pixels."""
     starting_background: Path | None = None
-    """The expected background, relative to the working directory: FITS or npy image on the subsampled grid, or a FITS
-    image of the lens with a WCS, sharper and in any unit, without its sky and the images, whose brightness is fitted."""
+    """The expected background, relative to the working directory: FITS or npy image on the subsampled grid; or a FITS
+    image of the lens with a WCS, sharper, without its sky and the images, whose brightness is fitted."""
     further_optimize_background: bool = True
     """false: keep the starting background, or none."""
     smooth_galaxy: bool = True

@@ -168,7 +168,7 @@ class ModelCalibratedCutouts(Stage):
             )
         if partly:
             run.note(
-                f"{filter_name}: of {partly} epochs the joint model left out pixels, or corrected the noise map "
+                f"{filter_name}: of {partly} epochs pixels were left out, or the noise map corrected "
                 "(`lcops frames list` has them)"
             )
 

@@ -31,10 +31,10 @@ def arrays(roi):
     }
 
 
-def fitted(given, roi, **more):
+def fitted(given, roi, good=None, **more):
     return fit_roi(
         **given,
-        good=np.ones(given["data"].shape, dtype=bool),
+        good=np.ones(given["data"].shape, dtype=bool) if good is None else good,
         subsampling=2,
         positions=roi.positions + 0.1,
         **more,
@@ -158,6 +158,18 @@ def test_a_corrected_noise_map_gives_honest_errors(six):
         fit = fitted(disturbed(roi, kind, [1]), roi)
         assert not fit.aside.any()
         np.testing.assert_allclose(fit.flux_uncertainty[1], clean.flux_uncertainty[1], rtol=0.25)
+
+
+def test_what_was_masked_before_is_said(six):
+    roi, clean, _ = six
+    good = np.ones(roi.data.shape, dtype=bool)
+    good[2, 3:5] = False  # a trail
+    good[4, 7, 7:10] = False  # a cosmic
+    fit = fitted(arrays(roi), roi, good)
+    assert fit.epoch_note[2] == "28 of 196 pixels masked before: trails, cosmics, saturation, defects"
+    assert not any(fit.epoch_note[e] for e in (0, 1, 3, 4, 5))
+    assert not fit.aside.any()
+    assert np.all(np.abs(fit.flux - clean.flux) < whole_error(clean))
 
 
 def test_of_two_epochs_none_is_set_aside(six):

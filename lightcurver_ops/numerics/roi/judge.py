@@ -27,6 +27,7 @@ HUBER = 1.5  # sigma: beyond, a pixel's weight falls with its residual
 HUBER_STEPS = 12
 NOISE_STEP = 0.1  # of the logarithm of a corrected noise
 DOUBTFUL = 0.01  # of an epoch's pixels outlying: then least squares is no start for it
+MASKED = 0.05  # of an epoch's pixels masked before the fit: worth a note, more than a cosmic
 GROWN_FROM = 3  # connected outlying pixels: less is a cosmic's, whose neighbours are as good as any
 GROWN_SIGMA = 1.2  # of the mean of 3 x 3 pixels: what belongs to such a group
 MOST_LEFT_OUT = 0.5  # of an epoch's pixels, or of the light of its images
@@ -225,6 +226,11 @@ def notes(problem: Problem, found: Misfit) -> tuple[str, ...]:
             said.append(
                 f"set aside: it does not fit what the other epochs have in common (reduced chi2 {found.chi2[e]:.3g}, "
                 f"their median {usual:.3g}; {found.light_lost[e]:.0%} of the images' light in pixels left out)"
+            )
+        masked = problem.trust.given[e].size - given
+        if masked > MASKED * problem.trust.given[e].size:
+            said.append(
+                f"{masked} of {masked + given} pixels masked before: trails, cosmics, saturation, defects"
             )
         if left > DOUBTFUL * given:
             said.append(f"{left} of {given} pixels left out: no model of the scene explains them")
