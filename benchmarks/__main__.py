@@ -41,7 +41,8 @@ def main(words: list[str]) -> None:
     parser.add_argument("--processes", type=int, default=2, help="pipeline, accuracy: of frame-wise stages")
     parser.add_argument("--limit", type=float, help="roi: seconds after which STARRED is stopped")
     parser.add_argument("--learning-rate", type=float, help="roi: of STARRED")
-    parser.add_argument("--seeds", type=int, nargs="+", help="accuracy: one season each")
+    parser.add_argument("--lens", nargs="+", help="accuracy: of `lcops simulate`, one season each")
+    parser.add_argument("--seeds", type=int, nargs="+", help="accuracy: one season of each lens each")
     parser.add_argument("--psf-varies", type=float, nargs="+", help="accuracy: e.g. 0 0.03")
     parser.add_argument(
         "--truth",

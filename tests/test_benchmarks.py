@@ -52,6 +52,7 @@ SIZES = {
     ),
     "accuracy": accuracy.Sizes(
         season=SMALL,
+        lenses=(None,),
         seeds=(SMALL.seed,),
         psf_varies=(0.0,),
         truths=("psf+galaxy", "coefficients+positions"),
@@ -180,7 +181,11 @@ def test_killed_process_is_a_memory_error():
 
 
 def test_unknown_part_and_ingredient_are_named(capsys):
-    for words, message in (["speed"], "no part speed"), (["accuracy", "--truth", "sky"], "there is no 'sky'"):
+    for words, message in (
+        (["speed"], "no part speed"),
+        (["accuracy", "--truth", "sky"], "there is no 'sky'"),
+        (["accuracy", "--lens", "ring"], "there is no lens 'ring'"),
+    ):
         with pytest.raises(SystemExit):
             benchmarks.main(words)
         assert message in capsys.readouterr().err

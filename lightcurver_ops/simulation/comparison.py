@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lightcurver_ops.constants import MAD_TO_SIGMA
 from lightcurver_ops.simulation.bounds import expected_flux_errors
@@ -27,6 +27,8 @@ class Comparison:
         photon_limit: median Cramer-Rao bound of the pixels (:func:`expected_flux_errors`).
         pull: root of the reduced chi2 of the differences around their weighted mean, by the quoted (independent)
             errors; 1 for honest ones.
+        seeing_slope: mmag per arcsec of seeing that the differences follow, by weighted least squares.
+        seeing_slope_error: its error; both NaN where the seeing does not change.
     """
 
     label: str
@@ -37,6 +39,8 @@ class Comparison:
     scatter: float
     photon_limit: float
     pull: float
+    seeing_slope: float
+    seeing_slope_error: float
 
 
 def compare(truth: Truth, filter_name: str, epochs: Mapping[str, ArrayLike]) -> list[Comparison]:
@@ -80,9 +84,21 @@ def compare(truth: Truth, filter_name: str, epochs: Mapping[str, ArrayLike]) -> 
                 float(MAD_TO_SIGMA * np.median(np.abs(difference - bias))),
                 float(np.median(MMAG * bound[:, j] / np.asarray(used[f"flux_{label}"]))),
                 float(np.sqrt(np.sum(around**2) / max(len(around) - 1, 1))),
+                *_slope(np.asarray(used["seeing_arcsec"], dtype=float)[good], difference, weight),
             )
         )
     return result
+
+
+def _slope(
+    x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Of y over x by weighted least squares, and its error; NaN where x does not change."""
+    apart = x - np.average(x, weights=weight)
+    information = float(weight @ apart**2)
+    if not information > 0:
+        return float("nan"), float("nan")
+    return float((weight * apart) @ y) / information, information**-0.5
 
 
 def as_text(comparisons: list[Comparison]) -> str:
