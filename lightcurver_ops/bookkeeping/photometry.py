@@ -327,6 +327,15 @@ def publications_of(connection: sa.Connection, lens: str) -> list[sa.Row]:
     return list(connection.execute(query.order_by(publications.c.filter, publications.c.version)))
 
 
+def set_files(connection: sa.Connection, publication_id: int, files: dict[str, str]) -> None:
+    """Record other files of a publication's snapshot: path relative to the workdir: sha256."""
+    connection.execute(
+        sa.update(publications)
+        .where(publications.c.id == publication_id)
+        .values(files=json.dumps(files, sort_keys=True))
+    )
+
+
 def published_filters(connection: sa.Connection, lens: str) -> list[str]:
     """Filters that have a light curve."""
     query = sa.select(publications.c.filter).where(publications.c.lens == lens).distinct()

@@ -14,6 +14,8 @@ from lightcurver_ops.bookkeeping.inventory import inventory
 from lightcurver_ops.cli.common import table
 from lightcurver_ops.config import LensConfig, load_lens
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.stages.base import Lens
+from lightcurver_ops.stages.publishing import forget_secrets
 
 app = typer.Typer(
     help="Upgrade the bookkeeping's database, look at it, copy lenses between the embedded files and Postgres, share "
@@ -32,7 +34,8 @@ Where = Annotated[list[str], typer.Argument(help=_where_help, metavar="WHERE", s
 def upgrade(where: Where) -> None:
     """Make the tables in an empty Postgres database, or bring those of an older version up to date.
 
-    Each database in one transaction. `lcops run` does the same when its role may; take a backup before.
+    Each database in one transaction. `lcops run` does the same when its role may; take a backup before. Of lens files
+    the snapshots of light curves are looked through, too: earlier versions kept the URL there that web pages read with.
     """
     for url in _urls(where):
         if is_absent(url):
@@ -49,6 +52,24 @@ def upgrade(where: Where) -> None:
             f"is up to date, schema {after}" if before == after else f"schema {before or '(none)'} -> {after}"
         )
         typer.echo(f"{shown(url)}: {change}")
+    for text in where:
+        if "://" not in text:
+            _forget_secrets(Path(text))
+
+
+def _forget_secrets(config: Path) -> None:
+    lens = Lens(load_lens(config))
+    if is_absent(lens.config.database_url):
+        return
+    try:
+        forgotten = forget_secrets(lens)
+    finally:
+        lens.close()
+    if forgotten:
+        typer.echo(
+            f"{lens.name}: database_read_only was taken out of {forgotten} snapshots in "
+            f"{lens.workdir / 'publications'}. If it held a password, change that: others may have read these files"
+        )
 
 
 @app.command(short_help="Show version, schema, role and lenses of databases.")

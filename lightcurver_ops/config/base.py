@@ -78,6 +78,9 @@ WithoutCredentials = Annotated[str, AfterValidator(_without_credentials)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+"), AfterValidator(_without_credentials)]
 """http:// or https:// address."""
 
+Secret = Annotated[str | None, Field(exclude=True, repr=False)]
+"""A value that may hold a password: whatever is made of its section (JSON, text, a message) has it not."""
+
 TimeZone = Annotated[str, AfterValidator(_known_timezone)]
 """IANA name of a time zone."""
 

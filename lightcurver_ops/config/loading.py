@@ -2,10 +2,11 @@
 
 import functools
 import logging
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +18,8 @@ from lightcurver_ops.config.yaml_source import YamlSource, read_yaml
 from lightcurver_ops.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
+
+Loaded = TypeVar("Loaded")
 
 _PATHS = [
     "workdir",
@@ -52,9 +55,28 @@ def load_lens(path: str | Path) -> LensConfig:
     return loaded.lens
 
 
-def load_lens_with_notices(path: str | Path) -> LoadedLens:
+def _whatever_fails(load: Callable[[Path], Loaded]) -> Callable[[str | Path], Loaded]:
+    """Nothing in a file may stop who loads others as well: what no message foresees is a finding about that file."""
+
+    @functools.wraps(load)
+    def guarded(path: str | Path) -> Loaded:
+        path = _absolute(str(path), Path.cwd())
+        try:
+            return load(path)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            log.exception("%s", path)
+            raise ConfigurationError(
+                f"{path}: this configuration file cannot be used: {type(error).__name__}: {error}"
+            ) from error
+
+    return guarded
+
+
+@_whatever_fails
+def load_lens_with_notices(path: Path) -> LoadedLens:
     """As :func:`load_lens`, with where defaults came from and what a flat configuration was mapped to."""
-    path = Path(path).expanduser().absolute()
     source = read_yaml(path)
     content = deepcopy(source.content)
     notices: list[str] = []
@@ -71,9 +93,9 @@ def load_lens_with_notices(path: str | Path) -> LoadedLens:
     return LoadedLens(lens, path, observatory_path, notices)
 
 
-def load_observatory(path: str | Path) -> ObservatoryConfig:
+@_whatever_fails
+def load_observatory(path: Path) -> ObservatoryConfig:
     """Read and validate an observatory's YAML file; relative paths in its defaults are relative to it."""
-    path = Path(path).expanduser().absolute()
     source = read_yaml(path)
     content = deepcopy(source.content)
     if isinstance(content.get("defaults"), dict):
@@ -122,7 +144,12 @@ def _drop_empty_groups(content: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 def _absolute(value: str, directory: Path) -> Path:
-    path = Path(value).expanduser()
+    if "\0" in value:
+        raise ConfigurationError(f"{value!r} cannot be a path: it has a character that no name has")
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"{value}: there is no such user on this machine") from error
     return path if path.is_absolute() else Path(*(directory / path).parts)
 
 

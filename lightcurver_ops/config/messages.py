@@ -32,7 +32,7 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel], source: YamlSourc
         return f"{where}: the key '{missing}' is required and missing{_description(model, location)}"
     if "FILL_IN" in str(item["input"]):
         return f"{where}: {key} is still to be filled in{_description(model, location)}"
-    if item["type"] == "credentials":  # whose value nobody should see
+    if item["type"] == "credentials" or _is_secret(model, location):  # whose value nobody should see
         return f"{where}: {key}: {item['msg']}"
     if not known:  # the whole file, which may hold a password
         return f"{where}: {item['msg'].removeprefix('Value error, ')}"
@@ -68,6 +68,14 @@ def _model_at(model: type[BaseModel], location: KeyPath) -> type[BaseModel] | No
         models = _models_in(current.model_fields[str(part)].annotation)
         current = models[0] if models else None
     return current
+
+
+def _is_secret(model: type[BaseModel], location: KeyPath) -> bool:
+    """Whether a key is marked as `config.base.Secret`."""
+    last = next((str(part) for part in reversed(location) if isinstance(part, str)), "")
+    found = _model_at(model, location[: location.index(last)] if last else ())
+    field = found.model_fields.get(last) if found is not None else None
+    return field is not None and field.exclude is True
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import model_validator
 
 from lightcurver_ops.config import sections
-from lightcurver_ops.config.base import Name, Section
+from lightcurver_ops.config.base import Name, Secret, Section
 
 
 class LensConfig(Section):
@@ -17,9 +17,9 @@ class LensConfig(Section):
     """Name of the lens: letters, digits, and _ . + -"""
     workdir: Path
     """Working directory: bookkeeping, frames, cutouts, light curves."""
-    database: str | None = None
+    database: Secret = None
     """URL of the bookkeeping (postgresql+psycopg://...); null: database.sqlite3 in the working directory."""
-    database_read_only: str | None = None
+    database_read_only: Secret = None
     """URL of the same bookkeeping for a role that cannot write: the web pages read with it; null: as all others do."""
     raw: sections.Raw
     roi: sections.Roi

@@ -1,9 +1,9 @@
 """An observatory: what its lenses share, who hears of failures, how many tasks run side by side."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
+from croniter import croniter
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lightcurver_ops.config.base import Name, Positive, Section, TimeZone, WithoutCredentials
@@ -19,28 +19,6 @@ def _as_written(value: Any) -> Any:
 Clock = Annotated[str, BeforeValidator(_as_written), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 """HH:MM."""
 Address = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
-
-
-# Minute, hour, day of the month, month, day of the week: the greatest number, and the names.
-_CRON = (
-    (59, ""),
-    (23, ""),
-    (31, ""),
-    (12, "jan feb mar apr may jun jul aug sep oct nov dec"),
-    (7, "sun mon tue wed thu fri sat"),
-)
-
-
-def _is_cron(text: str, limits: tuple[int, str]) -> bool:
-    greatest, names = limits
-    words = re.findall(r"[a-z]+", text.lower())
-    numbers = map(int, re.findall(r"\d+", text))
-    form = r"(\*|\w+(-\w+)?)(/\d+)?"
-    return (
-        re.fullmatch(rf"{form}(,{form})*", text) is not None
-        and all(number <= greatest for number in numbers)
-        and all(word in names.split() for word in words)
-    )
 
 
 class Watch(Section):
@@ -178,8 +156,7 @@ class ObservatoryConfig(Section):
     @field_validator("watch")
     @classmethod
     def _sweep_is_cron(cls, watch: Watch) -> Watch:
-        fields = watch.sweep.split()
-        if len(fields) != len(_CRON) or not all(map(_is_cron, fields, _CRON)):
+        if len(watch.sweep.split()) != 5 or not croniter.is_valid(watch.sweep):
             raise ValueError(
                 f"sweep: '{watch.sweep}' is not a cron expression of five fields, such as '45 */6 * * *'"
             )

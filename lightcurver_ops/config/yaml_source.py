@@ -12,6 +12,12 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KeyPath = tuple[str | int, ...]
 
+DEEPEST = 50
+"""Levels of a file."""
+MOST_NODES = 100_000
+"""Keys and values of a file, each alias counted as often as it is used: a few lines of aliases of aliases unfold to
+billions."""
+
 
 @dataclass(frozen=True)
 class YamlSource:
@@ -47,35 +53,66 @@ def read_yaml(path: Path) -> YamlSource:
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        lines: dict[KeyPath, int] = {}
-        _collect_lines(root, (), lines, path)
+        lines = _Lines(path)
+        lines.collect(root, ())
         content = loader.construct_document(root) if root is not None else {}
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigurationError(f"{path}{place}: this is not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date or a number that does not exist
         raise ConfigurationError(f"{path}: this is not valid YAML: {error}") from error
     finally:
         loader.dispose()
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
-    return YamlSource(path, content, lines)
+    return YamlSource(path, content, lines.of)
 
 
-def _collect_lines(node: Any, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            key = (*prefix, key_node.value)
-            line = key_node.start_mark.line + 1
-            if key in lines:
-                raise ConfigurationError(
-                    f"{path}, line {line}: the key '{'.'.join(map(str, key))}' is given twice "
-                    f"(first in line {lines[key]}); keep one"
-                )
-            lines[key] = line
-            _collect_lines(value_node, key, lines, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[(*prefix, index)] = item.start_mark.line + 1
-            _collect_lines(item, (*prefix, index), lines, path)
+class _Lines:
+    """The lines of the keys of a file; refuses what no configuration has, before it is unfolded.
+
+    Attributes:
+        of: key: line.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._nodes = 0
+        self.of: dict[KeyPath, int] = {}
+
+    def collect(self, node: Any, prefix: KeyPath) -> None:
+        """Add a node and what is in it."""
+        self._nodes += 1
+        if len(prefix) > DEEPEST or self._nodes > MOST_NODES:
+            raise ConfigurationError(
+                f"{self._path}{_line(node)}: its aliases lead back to themselves or unfold to too much: more than "
+                f"{DEEPEST} levels or {MOST_NODES} values"
+            )
+        if isinstance(node, yaml.MappingNode):
+            for key_node, value_node in node.value:
+                if not isinstance(key_node, yaml.ScalarNode):
+                    raise ConfigurationError(
+                        f"{self._path}{_line(key_node)}: a key must be a word; a value that begins with {{ or [ needs "
+                        "quotes"
+                    )
+                self._add(prefix, key_node)
+                self.collect(value_node, (*prefix, key_node.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self.of[(*prefix, index)] = item.start_mark.line + 1
+                self.collect(item, (*prefix, index))
+
+    def _add(self, prefix: KeyPath, key_node: Any) -> None:
+        key = (*prefix, key_node.value)
+        line = key_node.start_mark.line + 1
+        if key in self.of:
+            raise ConfigurationError(
+                f"{self._path}, line {line}: the key '{'.'.join(map(str, key))}' is given twice "
+                f"(first in line {self.of[key]}); keep one"
+            )
+        self.of[key] = line
+
+
+def _line(node: Any) -> str:
+    return f", line {node.start_mark.line + 1}" if node.start_mark else ""

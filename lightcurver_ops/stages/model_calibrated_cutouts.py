@@ -202,11 +202,7 @@ class ModelCalibratedCutouts(Stage):
         errors, common = known
         uncertainty, of_model = errors.uncertainty, errors.of_model
         publication = {
-            # Without the URL of the bookkeeping: it may hold a password.
-            "configuration": json.dumps(
-                self.config.model_dump(mode="json", exclude={"database", "database_read_only"}),
-                sort_keys=True,
-            ),
+            "configuration": json.dumps(self.config.model_dump(mode="json"), sort_keys=True),
             "loss": float(fit.loss),
             "converged": bool(fit.converged),
             "control_stars": None if control_stars is None else json.dumps(control_stars),

@@ -23,7 +23,7 @@ _LIBRARIES = ("numpy", "scipy", "jax", "astropy", "sep", "astroscrappy", "photut
 # How and where the work is done; none of these changes a number.
 _SECTIONS_WITHOUT_EFFECT = {"compute", "operations"}
 _KEYS_WITHOUT_EFFECT = {
-    "name", "workdir", "database", "raw.raw_dirs", "raw.s3_endpoint_url", "raw.cache_dir", "raw.s3_etag_is_md5",
+    "name", "workdir", "raw.raw_dirs", "raw.s3_endpoint_url", "raw.cache_dir", "raw.s3_etag_is_md5",
     "roi.name", "plate_solving.frames", "plate_solving.min_success_fraction", "plate_solving.index_dir",
     "plate_solving.astrometry_net_api_key_file",
 }  # fmt: skip
@@ -97,7 +97,7 @@ class Origins:
             "code_version": __version__,
             "libraries": _versions(),
             "stages": {stage.name: stage.version for stage in self._stages},
-            **configuration_part(self.lens.config.model_dump(mode="json", exclude={"database"})),
+            **configuration_part(self.lens.config.model_dump(mode="json")),
             "catalogue": catalog_identity(self.lens.config),
             "photometric_band": self.lens.config.band_of(filter_name),
             "star_selection": self.selection,

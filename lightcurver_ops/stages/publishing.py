@@ -15,12 +15,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import ledger, photometry
+from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.calculate_normalization_coefficient import safe
 from lightcurver_ops.stages.provenance import configuration_part
 
 _READ_ONLY = 0o444
+_CLEANED = "cleaned_"
+_SECRETS = {"database", "database_read_only"}
 _LIGHT_CURVE, _PROVENANCE = "light_curve.ecsv", "provenance.json.gz"
 
 
@@ -49,10 +54,9 @@ def snapshot_writer(
             "version": version,
             "made_at": made_at.isoformat(),
         }
-        text = json.dumps(about | document, sort_keys=True, indent=1, allow_nan=False)
         contents = {
             _LIGHT_CURVE: to_ecsv(export_of(config.name, row, labels, columns, "epoch", True)),
-            _PROVENANCE: gzip.compress(text.encode(), mtime=0),
+            _PROVENANCE: _compressed(about | document),
         }
         directory = Path("publications") / f"{safe(config.roi_name)}_{safe(filter_name)}"
         files = {}
@@ -63,6 +67,11 @@ def snapshot_writer(
         return files
 
     return write
+
+
+def _compressed(document: dict[str, Any]) -> bytes:
+    text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False)
+    return gzip.compress(text.encode(), mtime=0)
 
 
 def _write_read_only(path: Path, content: bytes) -> None:
@@ -130,6 +139,47 @@ def provenance_of(workdir: Path, publication: sa.Row) -> dict[str, Any] | None:
         if relpath.endswith(_PROVENANCE):
             return json.loads(gzip.decompress(_content(workdir / relpath, expected, publication)))
     return None
+
+
+def forget_secrets(lens: Lens) -> int:
+    """Take out of kept snapshots what earlier versions put there: the URL that web pages read with, and its password.
+
+    A killed call leaves every publication with a snapshot that is as recorded; the next one finishes.
+
+    Returns:
+        How many snapshots had it.
+
+    Raises:
+        ConfigurationError: a snapshot cannot be read, or was changed.
+    """
+    with reading(lens.engine) as connection:
+        known = photometry.publications_of(connection, lens.name)
+    forgotten = 0
+    for publication in known:
+        document = provenance_of(lens.workdir, publication)
+        if document is None or not any(document["configuration"].get(key) for key in _SECRETS):
+            continue
+        files = json.loads(publication.files)
+        (old,) = (relpath for relpath in files if relpath.endswith(_PROVENANCE))
+        new = old.removesuffix(_PROVENANCE) + _CLEANED + _PROVENANCE
+        values = {key: value for key, value in document["configuration"].items() if key not in _SECRETS}
+        content = _compressed(document | {"configuration": values, "configuration_hash": hash_of(values)})
+        _write_read_only(lens.workdir / new, content)
+        del files[old]
+        files[new] = hashlib.sha256(content).hexdigest()
+        with writing(lens.engine) as connection:
+            photometry.set_files(connection, publication.id, files)
+        forgotten += 1
+    with reading(lens.engine) as connection:
+        recorded = {
+            relpath
+            for publication in photometry.publications_of(connection, lens.name)
+            for relpath in json.loads(publication.files or "{}")
+        }
+    for relpath in recorded:
+        if _CLEANED in relpath:
+            (lens.workdir / relpath.replace(_CLEANED, "")).unlink(missing_ok=True)
+    return forgotten
 
 
 def described(connection: sa.Connection, workdir: Path, publication: sa.Row) -> dict[str, Any]:

@@ -18,7 +18,12 @@ from lightcurver_ops.bookkeeping import decisions, frames, ledger, photometry, s
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.ledger import as_utc
 from lightcurver_ops.bookkeeping.tables import frames as frames_table
-from lightcurver_ops.bookkeeping.tables import stage_runs, star_flux_in_frame, star_normalization
+from lightcurver_ops.bookkeeping.tables import (
+    publications,
+    stage_runs,
+    star_flux_in_frame,
+    star_normalization,
+)
 from lightcurver_ops.operations.nights import night_of_mjd, timezone_name
 from lightcurver_ops.stages.control_stars import controls_of_lens
 from tests.seasons import copied
@@ -127,6 +132,18 @@ def test_the_light_curve_comes_with_error_bars_and_control_stars(viewer, looking
         assert data["nights"]["images"][label]["count"] == [2, 2, 2]
     assert len(data["controls"]["images"]) == 2
     assert all(name.endswith(".fits") for name in data["epochs"]["name"])
+
+
+def test_a_light_curve_of_before_common_errors_is_shown(web, own_season):
+    lens = own_season.lens()
+    with writing(lens.engine) as connection:
+        connection.execute(sa.update(publications).values(common_errors=None, control_stars=None))
+    lens.close()
+    client = web.client("viewer")
+    text = got(client, f"{LENS}/")
+    assert "error that all points of an image share" not in text
+    assert 'data-source="curve.json?filter=r&amp;version=' in text
+    assert json.loads(got(client, f"{LENS}/curve.json?filter=r"))["labels"] == ["A", "B"]
 
 
 def test_versions_and_filters_that_are_not_there_are_not_found(viewer):

@@ -489,3 +489,58 @@ def test_a_killed_publication_leaves_a_number_that_is_given_again(spoiled):
     lens.close()
     assert Table.read(leftover).meta["version"] == 5
     assert rows_of(spoiled, None)[0].version == 5
+
+
+def with_a_secret(season):
+    """As versions before this one left it: the URL of the pages in the first two snapshots."""
+    lens = season.lens()
+    for version in (1, 2):
+        publication, _ = rows_of(season, version)
+        files = json.loads(publication.files)
+        (relpath,) = (one for one in files if one.endswith("provenance.json.gz"))
+        document = json.loads(gzip.decompress((season.work / relpath).read_bytes()))
+        document["configuration"]["database_read_only"] = "postgresql+psycopg://pages:hidden@db/lenses"
+        content = gzip.compress(json.dumps(document, sort_keys=True, indent=1).encode(), mtime=0)
+        (season.work / relpath).chmod(0o644)
+        (season.work / relpath).write_bytes(content)
+        files[relpath] = hashlib.sha256(content).hexdigest()
+        with writing(lens.engine) as connection:
+            photometry.set_files(connection, publication.id, files)
+    lens.close()
+
+
+def snapshots_that_say(season, text):
+    return [
+        path
+        for path in sorted((season.work / "publications").rglob("*.json.gz"))
+        if text in gzip.decompress(path.read_bytes()).decode()
+    ]
+
+
+def test_snapshots_forget_the_url_of_the_pages(lcops, spoiled, monkeypatch):
+    with_a_secret(spoiled)
+    assert len(snapshots_that_say(spoiled, "hidden")) == 2
+    before = {version: rows_of(spoiled, version)[0] for version in (1, 2, 3, 4)}
+    # Killed after the first new file, before the bookkeeping knows of it.
+    kept = photometry.set_files
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(photometry, "set_files", killed)
+    with pytest.raises(KeyboardInterrupt):
+        lcops("db", "upgrade", spoiled.config_path)
+    monkeypatch.setattr(photometry, "set_files", kept)
+    assert "hidden" in lcops("explain", spoiled.config_path, "--frame", "1", "--version", 1, "--json").out
+    result = lcops("db", "upgrade", spoiled.config_path)
+    assert result.code == 0
+    assert "database_read_only was taken out of 2 snapshots in" in result.out
+    assert snapshots_that_say(spoiled, "hidden") == []
+    for version in (1, 2, 3, 4):
+        publication, _ = rows_of(spoiled, version)
+        assert publication.rows_sha256 == before[version].rows_sha256
+        assert (publication.files != before[version].files) == (version < 3)
+        assert all((spoiled.work / relpath).exists() for relpath in json.loads(publication.files))
+    assert lcops("explain", spoiled.config_path, "--frame", "1", "--version", 1).code == 0
+    again = lcops("db", "upgrade", spoiled.config_path)
+    assert "taken out" not in again.out

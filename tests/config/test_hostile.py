@@ -1,0 +1,163 @@
+"""Files that no lens has: each is refused for what it is, in no time, and keeps nobody else from being read."""
+
+import random
+import time
+
+import pytest
+
+from lightcurver_ops.config import load_lens, load_observatory
+from lightcurver_ops.errors import ConfigurationError
+
+LENS = """\
+name: demo
+workdir: work  # all products
+database: null
+raw:
+  raw_dirs: [raw, "s3://bucket/raw"]
+  header: {time: {keyword: DATE-OBS, format: isot}}
+roi: {ra: 10.0, dec: -20.0, point_sources: {A: [10.0, -20.0], B: [10.0001, -20.0002]}}
+telescope: {longitude: -70.7, latitude: -29.2, elevation: 2400, timezone: America/Santiago}
+psf: {subsampling_factor: 2, field_distortion: auto}
+roi_model:
+  starting_background: null
+  constraints_on_frame_columns: {seeing_arcseconds: [0, 3]}
+operations: {}
+"""
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]\n" for i in range(1, 30)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "workdir: {{ home }}\n",
+            r"line 1: a key must be a word; a value that begins with { or \[ needs quotes",
+        ),
+        ("name: 2024-02-30\n", "this is not valid YAML"),
+        ("name: !!float many\n", "this is not valid YAML"),
+        (
+            "name: demo\nworkdir: ~nobody_of_this_name/x\n",
+            "~nobody_of_this_name/x: there is no such user on this machine",
+        ),
+        ('name: demo\nworkdir: "a\\0b"\n', "cannot be a path: it has a character that no name has"),
+        ("name: &a [*a]\n", "its aliases lead back to themselves or unfold to too much"),
+        ("name: &a {b: *a}\n", "its aliases lead back to themselves or unfold to too much"),
+        (BOMB, "its aliases lead back to themselves or unfold to too much"),
+        ("[" * 5000, "its aliases lead back|not valid YAML|cannot be used"),
+        ("name: *nothing\n", "this is not valid YAML"),
+        ("name: !!python/object:os.system {}\n", "this is not valid YAML"),
+        ("\x01name: demo\n", "this is not valid YAML"),
+    ],
+)
+def test_what_no_lens_has(tmp_path, text, message):
+    path = tmp_path / "lens.yaml"
+    path.write_text(text)
+    began = time.monotonic()
+    with pytest.raises(ConfigurationError, match=message):
+        load_lens(path)
+    with pytest.raises(ConfigurationError):
+        load_observatory(path)
+    assert time.monotonic() - began < 20.0  # not a matter of speed: it would take for ever
+
+
+def test_aliases_that_are_of_use(tmp_path):
+    path = tmp_path / "lens.yaml"
+    path.write_text(
+        "name: demo\nworkdir: work\nraw: {raw_dirs: &dirs [raw]}\nroi: {ra: &ra 10.0, dec: &dec -20.0, "
+        "point_sources: {A: [*ra, *dec]}}\n"
+    )
+    assert load_lens(path).roi.point_sources == {"A": (10.0, -20.0)}
+
+
+def test_damaged_files_are_read_or_refused(tmp_path):
+    """Two thousand, damaged as editors, merges and disks do it."""
+    rng = random.Random(1)
+    path, read, refusals = tmp_path / "lens.yaml", 0, []
+    words = [
+        "{",
+        "}",
+        "[",
+        "&a",
+        "*a",
+        "!!",
+        "null",
+        "~",
+        "1e999",
+        "2024-13-01",
+        ":",
+        "-",
+        "\t",
+        "\n",
+        '"',
+        "{{ x }}",
+        "<<: *a",
+    ]
+    for _ in range(2000):
+        content = bytearray(LENS.encode())
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(content))
+            kind = rng.randrange(5)
+            if kind == 0:
+                content[at] = rng.randrange(256)
+            elif kind == 1:
+                del content[at : at + rng.randint(1, 30)]
+            elif kind == 2:
+                content[at:at] = rng.choice(words).encode()
+            elif kind == 3:
+                content[at:at] = content[: rng.randrange(len(content))]
+            else:
+                content[at:at] = bytes(rng.randrange(256) for _ in range(3))
+        path.write_bytes(bytes(content))
+        try:
+            load_lens(path)
+            read += 1
+        except ConfigurationError as error:
+            refusals.append(str(error))
+    assert 20 < read < 1500
+    assert len(refusals) == 2000 - read
+    assert all(str(tmp_path) in refusal for refusal in refusals)
+    # Each was foreseen.
+    assert not any("cannot be used" in refusal for refusal in refusals)
+
+
+def test_what_no_message_foresees_is_that_files_fault(tmp_path, monkeypatch, caplog):
+    from lightcurver_ops.config import loading
+
+    def broken(*_):
+        raise ZeroDivisionError("no reason")
+
+    path = tmp_path / "lens.yaml"
+    path.write_text(LENS)
+    monkeypatch.setattr(loading, "_resolve_paths", broken)
+    message = "lens.yaml: this configuration file cannot be used: ZeroDivisionError: no reason"
+    with pytest.raises(ConfigurationError, match=message):
+        load_lens(path)
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("key", ["database", "database_read_only"])
+def test_a_secret_is_not_kept_and_not_said(tmp_path, key):
+    path = tmp_path / "lens.yaml"
+    text = LENS.replace("database: null\n", "")
+    path.write_text(text + f"{key}: postgresql+psycopg://observer:hidden@db/lenses\n")
+    lens = load_lens(path)
+    assert getattr(lens, key).endswith("@db/lenses")
+    for made in (
+        repr(lens),
+        str(lens),
+        lens.model_dump_json(),
+        str(lens.model_dump()),
+        str(lens.with_settings(processes=2)),
+    ):
+        assert "hidden" not in made
+    for wrong in (
+        "[postgresql://observer:hidden@db/lenses]",
+        "{url: postgresql://observer:hidden@db/lenses}",
+        "17",
+    ):
+        path.write_text(text + f"{key}: {wrong}\n")
+        with pytest.raises(ConfigurationError, match=f"{key}: Input should be a valid string") as raised:
+            load_lens(path)
+        assert "hidden" not in str(raised.value)
