@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -68,15 +69,20 @@ def demo(directory: Path) -> None:
     )
 
 
-def reduce_by_hand(directory: Path) -> dict[str, Lens]:
-    """Simulate, run, compare with the truth; lens: the lens, in a working directory of its own."""
+def reduce_by_hand(directory: Path, names: Sequence[str] | None = None) -> dict[str, Lens]:
+    """Simulate two lenses; run these of them (default: both), compare with the truth.
+
+    Returns:
+        lens: the lens, in a working directory of its own.
+    """
     from lightcurver_ops.simulation.comparison import as_text, compare
     from lightcurver_ops.simulation.observatory import simulate_observatory
 
     print(f"Simulating two lenses in {directory} ...", flush=True)
     truths = simulate_observatory(directory, settings=_SETTINGS)
     lenses = {}
-    for name, truth in truths.items():
+    for name in truths if names is None else names:
+        truth = truths[name]
         print(f"\n{name}: {len(truth.frames)} raw frames, with lcops:", flush=True)
         lens = lenses[name] = Lens(load_lens(_lens_file_by_hand(directory, name)))
         with shown_progress() as progress:

@@ -147,14 +147,16 @@ class RunningObservatory:
     def wait_for_runs(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Until a condition on the list of runs holds, and none is at work; returns them."""
 
+        seen: list[dict[str, Any]] = []
+
         def over() -> bool:
-            runs = self.runs()
-            return condition(runs) and not any(run["state"] in ("queued", "running") for run in runs)
+            seen[:] = self.runs()
+            return condition(seen) and not any(run["state"] in ("queued", "running") for run in seen)
 
         if not wait_for(over, PATIENCE_S, 2.0):
             lines = [f"{run['dag_id']} {run['dag_run_id']} {run['state']}" for run in self.runs()]
             raise AssertionError("the runs are not as awaited:\n" + "\n".join(lines))
-        return self.runs()
+        return seen  # not asked again: another may have begun
 
     def light_curve(self, lens: str, workdir: Path | None = None) -> dict[str, np.ndarray]:
         products = (workdir or self.config(lens).workdir) / "prepared_roi_cutouts"

@@ -327,12 +327,20 @@ def publications_of(connection: sa.Connection, lens: str) -> list[sa.Row]:
     return list(connection.execute(query.order_by(publications.c.filter, publications.c.version)))
 
 
-def set_files(connection: sa.Connection, publication_id: int, files: dict[str, str]) -> None:
-    """Record other files of a publication's snapshot: path relative to the workdir: sha256."""
+def set_files(connection: sa.Connection, publication: sa.Row, files: dict[str, str]) -> None:
+    """Record other files of a publication's snapshot, whose rows the caller has checked.
+
+    Args:
+        connection: in a transaction that writes.
+        publication: its row.
+        files: path relative to the workdir: sha256.
+    """
+    row = publication._asdict() | {"files": json.dumps(files, sort_keys=True)}
+    digest = _digest(row, named_points_of(connection, publication.id))
     connection.execute(
         sa.update(publications)
-        .where(publications.c.id == publication_id)
-        .values(files=json.dumps(files, sort_keys=True))
+        .where(publications.c.id == publication.id)
+        .values(files=row["files"], rows_sha256=None if publication.rows_sha256 is None else digest)
     )
 
 

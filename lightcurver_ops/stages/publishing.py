@@ -150,7 +150,7 @@ def forget_secrets(lens: Lens) -> int:
         How many snapshots had it.
 
     Raises:
-        ConfigurationError: a snapshot cannot be read, or was changed.
+        ConfigurationError: a snapshot cannot be read, or it or its rows were changed.
     """
     with reading(lens.engine) as connection:
         known = photometry.publications_of(connection, lens.name)
@@ -168,7 +168,8 @@ def forget_secrets(lens: Lens) -> int:
         del files[old]
         files[new] = hashlib.sha256(content).hexdigest()
         with writing(lens.engine) as connection:
-            photometry.set_files(connection, publication.id, files)
+            check_rows(connection, publication)
+            photometry.set_files(connection, publication, files)
         forgotten += 1
     with reading(lens.engine) as connection:
         recorded = {

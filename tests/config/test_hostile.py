@@ -14,9 +14,9 @@ workdir: work  # all products
 database: null
 raw:
   raw_dirs: [raw, "s3://bucket/raw"]
-  header: {time: {keyword: DATE-OBS, format: isot}}
+  header: {exptime: {keyword: EXPTIME, unit: s}, gain: {constant: 2.1}}
 roi: {ra: 10.0, dec: -20.0, point_sources: {A: [10.0, -20.0], B: [10.0001, -20.0002]}}
-telescope: {longitude: -70.7, latitude: -29.2, elevation: 2400, timezone: America/Santiago}
+telescope: {name: VST, longitude: -70.7, latitude: -29.2, elevation: 2400, timezone: America/Santiago}
 psf: {subsampling_factor: 2, field_distortion: auto}
 roi_model:
   starting_background: null

@@ -27,6 +27,7 @@ HANDED_ON = {
     "cli/catalog.py: line",
     "cli/lightcurve.py: f'{chosen_format}: {output}'",
     "cli/run.py: f'  {kind}: {reason}'",
+    "config/loading.py: '%s'",
     "config/loading.py: explain(error, model, source)",
     "operations/worker.py: '%s'",
     "operations/worker.py: '%s: %s'",

@@ -9,13 +9,14 @@ from lightcurver_ops.simulation import load_truth
 from lightcurver_ops.simulation.comparison import compare
 from lightcurver_ops.storage.tables import read_table
 
-pytestmark = pytest.mark.end_to_end
+# Minutes of one core, which it shares with the Airflows of other tests.
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("demo")
-    reduce_by_hand(directory)
+    reduce_by_hand(directory, ["demo"])
     return directory
 
 
