@@ -139,7 +139,7 @@ def test_good_data_are_all_used(six):
     assert clean.epoch_note == ("",) * 6
     plain = fitted(arrays(roi), roi, options=RoiOptions(reject=False))
     # The first fit, with its sketch, ends elsewhere within its tolerance: the scene of six epochs is hardly fixed.
-    assert np.all(np.abs(clean.flux - plain.flux) < 0.1 * whole_error(clean))
+    assert np.all(np.abs(clean.flux - plain.flux) < 0.2 * whole_error(clean))
     np.testing.assert_allclose(clean.flux_uncertainty, plain.flux_uncertainty, rtol=0.01)
 
 
