@@ -246,8 +246,7 @@ def measure_season(directory: Path, options: SeasonOptions, size: Sizes) -> dict
     offset = 1e3 * (prepared.global_zeropoint - true_zeropoint)
     published = AstropyTable.read(prepared_path(config, band, "_photometry_per_epoch.csv"))
     recorded = json.loads(prepared_path(config, band, "_common_errors.json").read_text())
-    common_errors = {label: one["mmag"] for label, one in recorded.items()}
-    images = {"nothing": _rows(compare(truth, band, published), offset, common_errors)}
+    images = {"nothing": _rows(compare(truth, band, published), offset, _in_mmag(recorded))}
     for name in size.truths:
         epochs, common_errors = _fit_with_truth(name, config, prepared, truth, list(frames["file"]), common)
         images[name] = _rows(compare(truth, band, epochs), offset, common_errors)
@@ -270,6 +269,11 @@ def matched(truth: "Truth", band: str, mjd: np.ndarray) -> Any:
     """The rows of the truth of these epochs."""
     rows = truth.frames[truth.frames["filter"] == band]
     return rows[np.abs(np.asarray(rows["mjd"])[None, :] - mjd[:, None]).argmin(axis=1)]
+
+
+def _in_mmag(recorded: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The common errors of the images in a `flux_errors.Record`."""
+    return {label: one["mmag"] for label, one in recorded.items()}
 
 
 def _rows(
@@ -321,6 +325,7 @@ def _fit_with_truth(
     common: float,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Columns per epoch, and common errors in mmag, of a fit with the truth in the place of some ingredients."""
+    from lightcurver_ops.stages.flux_errors import common_record
     from lightcurver_ops.stages.light_curve_products import epoch_columns
     from lightcurver_ops.stages.roi_fit import fit_prepared, scene_of
 
@@ -331,9 +336,9 @@ def _fit_with_truth(
     uncertainty = np.hypot(fit.flux_uncertainty, np.abs(fit.flux) * relative)
     zeropoint = float(prepared.global_zeropoint)
     labels = list(config.roi.point_sources)
-    shared = 1e3 * POGSON * fit.common_flux_uncertainty / np.abs(np.nanmean(fit.flux, axis=0))
+    recorded = common_record(labels, fit.flux, fit.common_flux_covariance)
     columns = epoch_columns(labels, fit.flux, uncertainty, zeropoint, {"mjd": prepared.mjd})
-    return columns, dict(zip(labels, shared.tolist(), strict=True))
+    return columns, _in_mmag(recorded)
 
 
 def _replaced(

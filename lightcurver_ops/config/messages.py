@@ -72,9 +72,8 @@ def _model_at(model: type[BaseModel], location: KeyPath) -> type[BaseModel] | No
 
 def _is_secret(model: type[BaseModel], location: KeyPath) -> bool:
     """Whether a key is marked as `config.base.Secret`."""
-    last = next((str(part) for part in reversed(location) if isinstance(part, str)), "")
-    found = _model_at(model, location[: location.index(last)] if last else ())
-    field = found.model_fields.get(last) if found is not None else None
+    parent = _model_at(model, location[:-1])
+    field = parent.model_fields.get(str(location[-1])) if parent is not None and location else None
     return field is not None and field.exclude is True
 
 

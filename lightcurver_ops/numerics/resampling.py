@@ -6,12 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lightcurver_ops.constants import FWHM_TO_SIGMA
+from lightcurver_ops.numerics.psf.operators import SIGMA
 
 Array = NDArray[np.float64]
-
-RESOLUTION = 2.0
-"""FWHM of the Gaussian that is the model's resolution, small pixels."""
 
 
 class Grid(NamedTuple):
@@ -32,7 +29,6 @@ def resampled(image: Array, grid: Grid) -> Array:
 
     The image's own resolution is neglected against it.
     """
-    sigma = RESOLUTION * FWHM_TO_SIGMA * grid.scale
-    smooth = ndimage.gaussian_filter(np.asarray(image, dtype=np.float64), sigma, mode="nearest")
+    smooth = ndimage.gaussian_filter(np.asarray(image, dtype=np.float64), SIGMA * grid.scale, mode="nearest")
     at = ndimage.map_coordinates(smooth, [grid.y, grid.x], order=3, mode="constant", cval=np.nan)
     return np.asarray(at * grid.scale**2, dtype=np.float64)

@@ -18,7 +18,7 @@ def starting_background_path(config: LensConfig) -> Path | None:
     return None if path is None else config.workdir / path
 
 
-def given_background(config: LensConfig, prepared: Any, scene: Any) -> tuple[Array | None, bool]:
+def given_background(config: LensConfig, prepared: Any) -> tuple[Array | None, bool]:
     """The starting background [N, N], or None, and whether its brightness is to be fitted.
 
     An image of the shape of the model's is taken as it is; another one is laid on the model's grid by its WCS, at the
@@ -26,7 +26,6 @@ def given_background(config: LensConfig, prepared: Any, scene: Any) -> tuple[Arr
 
     Args:
         config, prepared: of a lens, its calibrated cutouts.
-        scene: the `roi_fit.Scene`.
 
     Raises:
         ConfigurationError: it has neither the shape of the model nor a WCS, does not cover the model or is coarser, or
@@ -36,7 +35,7 @@ def given_background(config: LensConfig, prepared: Any, scene: Any) -> tuple[Arr
     if path is None:
         return None, False
     from lightcurver_ops.numerics.resampling import Grid, resampled
-    from lightcurver_ops.storage.frames import centred_wcs
+    from lightcurver_ops.storage.frames import centred_wcs, wcs_of
     from lightcurver_ops.storage.images import read_background, subsampled_wcs
 
     image, wcs = read_background(path)
@@ -55,11 +54,10 @@ def given_background(config: LensConfig, prepared: Any, scene: Any) -> tuple[Arr
             f"{named}: the brightness of an image with a WCS is fitted: that needs further_optimize_background: true "
             "and solver: lcops"
         )
-    from astropy.wcs import WCS
     from astropy.wcs.utils import proj_plane_pixel_scales
 
-    centred = centred_wcs(scene.reference, config.roi.ra, config.roi.dec, prepared.data.shape[1])
-    small = WCS(subsampled_wcs(centred, k))
+    centred = centred_wcs(prepared.wcs[0], config.roi.ra, config.roi.dec, prepared.data.shape[1])
+    small = wcs_of(subsampled_wcs(centred, k))
     ours, its = (float(np.mean(proj_plane_pixel_scales(one.celestial))) for one in (small, wcs))
     if its > ours:
         raise ConfigurationError(

@@ -25,7 +25,7 @@ from lightcurver_ops.stages.provenance import configuration_part
 
 _READ_ONLY = 0o444
 _CLEANED = "cleaned_"
-_SECRETS = {"database", "database_read_only"}
+_SECRETS = {name for name, field in LensConfig.model_fields.items() if field.exclude}
 _LIGHT_CURVE, _PROVENANCE = "light_curve.ecsv", "provenance.json.gz"
 
 

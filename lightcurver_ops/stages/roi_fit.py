@@ -80,7 +80,7 @@ def fit_prepared(config: LensConfig, prepared: Any, scene: Scene, memory: Path |
         )
     strengths = settings.regularisation
     keep_compiled_code()
-    background, scaled = given_background(config, prepared, scene)
+    background, scaled = given_background(config, prepared)
     good = prepared.good
     arguments: dict[str, Any] = {}
     data, noise = prepared.data, np.where(good, prepared.noisemap, 1.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.storage.atomic import write_bytes
+from lightcurver_ops.storage.frames import wcs_of
 
 HIGH_RES_MODEL = "_high_res_model.fits"
 BACKGROUND = "_background.fits"
@@ -89,5 +90,5 @@ def read_background(path: str | Path) -> tuple[NDArray[np.float64], WCS | None]:
         raise ConfigurationError(
             f"{path}: expected a two-dimensional image of finite values, got {np.shape(image)}"
         )
-    wcs = None if header is None else WCS(header)
+    wcs = None if header is None else wcs_of(header)
     return np.asarray(image, dtype=np.float64), wcs if wcs is not None and wcs.has_celestial else None

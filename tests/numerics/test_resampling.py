@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lightcurver_ops.constants import FWHM_TO_SIGMA
-from lightcurver_ops.numerics.resampling import RESOLUTION, Grid, resampled
+from lightcurver_ops.numerics.psf.operators import SIGMA
+from lightcurver_ops.numerics.resampling import Grid, resampled
 
 
 def gaussian(side, x0, y0, sigma):
@@ -20,7 +20,7 @@ def test_a_gaussian_of_the_image_is_one_on_the_grid(angle):
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     at = scale * np.einsum("ij,jyx->iyx", turn, [x, y]) + np.array([80.0, 80.0])[:, None, None]
     laid = resampled(image, Grid(at[0], at[1], scale))
-    wide = np.hypot(6.0, RESOLUTION * FWHM_TO_SIGMA * scale)
+    wide = np.hypot(6.0, SIGMA * scale)
     expected = np.exp(-0.5 * ((at[0] - 84.0) ** 2 + (at[1] - 76.5) ** 2) / wide**2)
     expected *= scale**2 / (2 * np.pi * wide**2)
     np.testing.assert_allclose(laid, expected, atol=2e-3 * expected.max())

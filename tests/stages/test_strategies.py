@@ -245,12 +245,12 @@ def test_a_starting_background_of_another_size_is_refused(season_copy):
     lens.close()
 
 
-def sharp_image(season, path, *, scale=0.05, side=200, where=0.0, light=True):
-    """An image of a galaxy at the ROI, offset by `where` arcsec to the north, as another telescope has it."""
+def sharp_image(season, path, *, scale=0.05, side=200, light=True):
+    """An image of a galaxy at the ROI, as another telescope has it."""
     config = season.lens().config
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = config.roi.ra, config.roi.dec + where / 3600
+    wcs.wcs.crval = config.roi.ra, config.roi.dec
     wcs.wcs.crpix = [(side + 1) / 2] * 2
     angle = np.radians(35.0)
     turn = np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])

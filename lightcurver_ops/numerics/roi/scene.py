@@ -184,7 +184,8 @@ def with_ring(
         return scene
     centre = images.mean(axis=0) if scene.theta is None else scene.theta[1:3]
     bare = replace(scene, lights=None)
-    dark = replace(scene, lights=ring(images, centre, scene.frame))
+    light = ring(images, centre, scene.frame)
+    dark = replace(scene, lights=light)
     rows = unpenalised(dark, moved)
     precision, pull = prior.gradient(bare, moved)
     others = len(precision)
@@ -192,10 +193,8 @@ def with_ring(
     hessian[np.arange(others), np.arange(others)] += precision
     gradient = rows @ (normal.rhs - normal.matrix @ absolute(dark, moved))
     gradient[:others] += pull
-    unit = dark.lights
-    assert unit is not None
     width = prior_width(hessian, gradient, flux)
-    return replace(scene, lights=replace(unit, precision=unit.precision / width**2))
+    return replace(scene, lights=replace(light, precision=light.precision / width**2))
 
 
 def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Value) -> tuple[Scene, float]:
