@@ -48,6 +48,7 @@ class Chromium:
         self._numbers = itertools.count(1)
         self.errors: list[str] = []
         """What scripts of the pages threw, and what the security policy blocked."""
+        self._held: list[str] = []
         port = self._until(lambda: (self._profile / "DevToolsActivePort").read_text().split()[0])
         pages = self._until(lambda: _pages(port))
         self._open = ExitStack()
@@ -93,6 +94,8 @@ class Chromium:
         if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
             entry = message["params"]["entry"]
             self.errors.append(f"{entry['text']} {entry.get('url', '')}")
+        if message.get("method") == "Fetch.requestPaused":
+            self._held.append(message["params"]["requestId"])
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -116,6 +119,19 @@ class Chromium:
         """Go somewhere, and wait until it is there."""
         self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def hold(self, pattern: str) -> None:
+        """Keep what is asked of these URLs waiting, as a slow line does, until `let_go`."""
+        self.call("Fetch.enable", patterns=[{"urlPattern": pattern}])
+
+    def let_go(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self._held:
+            assert time.monotonic() < deadline, "nothing was held"
+            self.run("0")
+        while self._held:
+            self.call("Fetch.continueRequest", requestId=self._held.pop())
+        self.call("Fetch.disable")
 
     def cookie(self, url: str, name: str, value: str) -> None:
         self.call("Network.setCookie", url=url, name=name, value=value, httpOnly=True)

@@ -128,6 +128,19 @@ def test_the_observatory_is_in_the_navigation(observatory, browser):
     assert our_errors(browser) == []
 
 
+def test_what_is_typed_before_the_script_has_come_is_filtered(observatory, browser):
+    log_in(browser, observatory, "visitor")
+    browser.hold("*static/pages.js*")
+    browser.call("Page.navigate", url=f"{observatory.airflow.url}/lcops/observatory/")
+    count = "document.querySelector('[data-count]').textContent"
+    assert browser.wait(count) == "1 lens"
+    browser.run("document.querySelector('input[name=text]').focus()")
+    browser.write("nobody")
+    assert browser.run(count) == "1 lens"
+    browser.let_go()
+    browser.wait(f"{count} === '0 of 1'")
+
+
 def open_lens(browser, observatory, path=""):
     browser.open(f"{observatory.airflow.url}/dags/alpha__season/plugin/lcops-lens")
     wait_in_frame(browser, "document.querySelector('.chart[data-ready] svg circle')")

@@ -70,6 +70,8 @@
     };
     form.addEventListener("input", show);
     form.addEventListener("submit", (event) => event.preventDefault());
+    // On a slow line somebody has typed before this script was here.
+    if (form.elements.text.value || form.elements.sigma.value || form.elements.failing.checked) show();
   }
 
   for (const form of document.querySelectorAll("form[data-auto]")) {
