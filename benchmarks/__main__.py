@@ -2,9 +2,9 @@
 
 psf, photometry and roi compare with STARRED in the same run and show how ours grows; pipeline has the seconds of every
 stage, accuracy the light curves of simulated seasons against the truth, aperture the light curve of a transit against
-plain apertures, scale an observatory of many lenses. What jax finds is used: with a GPU the same commands measure that,
-STARRED's included, as frames per second, too; `JAX_PLATFORMS=cpu` before them, or for ours alone `--device numpy`,
-measures the CPU of the same machine.
+plain apertures, disturbances what bad epochs do to the others, scale an observatory of many lenses. What jax finds is
+used: with a GPU the same commands measure that, STARRED's included, as frames per second, too; `JAX_PLATFORMS=cpu`
+before them, or for ours alone `--device numpy`, measures the CPU of the same machine.
 """
 
 import argparse
@@ -14,14 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import accuracy, aperture, photometry, pipeline, psf, roi, scale
+from benchmarks import accuracy, aperture, disturbances, photometry, pipeline, psf, roi, scale
 from benchmarks.measure import environment
 from benchmarks.report import Report
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.numerics.device import CHOICE
 
 PARTS = {"psf": psf, "photometry": photometry, "roi": roi, "pipeline": pipeline, "accuracy": accuracy,
-         "aperture": aperture, "scale": scale}  # fmt: skip
+         "aperture": aperture, "disturbances": disturbances, "scale": scale}  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import accuracy, aperture, measure, night, photometry, pipeline, psf, roi, scale, scheduling
+from benchmarks import (
+    accuracy,
+    aperture,
+    disturbances,
+    measure,
+    night,
+    photometry,
+    pipeline,
+    psf,
+    roi,
+    scale,
+    scheduling,
+)
 from benchmarks.bookkeeping import Shape
 from benchmarks.report import Report, cell
 from benchmarks.stamps import Growth, Stamps
@@ -60,6 +72,7 @@ SIZES = {
         settings=SETTINGS,
     ),
     "aperture": aperture.Sizes(),  # the frames may not be copied into the repository
+    "disturbances": disturbances.Sizes(seasons=((4, 1),), size=12, kinds=(disturbances.trail,)),
     "scale": scale.Sizes(
         lenses=(2,),
         shape=Shape(frames=10, per_night=5, stars=2, versions=3, with_points=2),

@@ -2,102 +2,39 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
-from lightcurver_ops.numerics.roi.fit import fit_roi, set_up
+from benchmarks import disturbances
+from benchmarks.disturbances import (
+    KINDS,
+    POSITIONS,
+    another_place,
+    arrays,
+    broad_psf,
+    disturbed,
+    fitted,
+    neighbour,
+    noise_too_large,
+    noise_too_small,
+    trail,
+    whole_error,
+    without,
+)
+from lightcurver_ops.numerics.roi.fit import set_up
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.screen import noise_scale, screened
 from lightcurver_ops.simulation.roi import roi_stamps
 
 SIZE = 14
-POSITIONS = ((-1.9, 0.8), (1.6, -0.7))
-MIDDLE = (SIZE - 1) / 2
-Y, X = np.mgrid[:SIZE, :SIZE] - MIDDLE
 
 
 def lens(epochs, seed=1):
-    return roi_stamps(
-        seed, epochs, SIZE, 2, positions=POSITIONS, magnitudes=(18.6, 19.4), galaxy_magnitude=20.0
-    )
-
-
-def arrays(roi):
-    return {
-        "data": roi.data.copy(),
-        "noise": roi.noise.copy(),
-        "psf": roi.psf.copy(),
-        "narrow_psf": roi.narrow_psf.copy(),
-        "translations": roi.translations.copy(),
-    }
-
-
-def fitted(given, roi, good=None, **more):
-    return fit_roi(
-        **given,
-        good=np.ones(given["data"].shape, dtype=bool) if good is None else good,
-        subsampling=2,
-        positions=roi.positions + 0.1,
-        **more,
-    )
-
-
-def trail(given, e, level):
-    given["data"][e] += 60 * level * np.exp(-0.5 * ((0.5 * X - 0.87 * Y + 0.3) / 2.2) ** 2)
-
-
-def cosmic(given, e, level):
-    given["data"][e, 7:9, 3:7] += 80 * level
-
-
-def hot_column(given, e, level):
-    given["data"][e, :, 5] += 40 * level
-
-
-def noise_too_small(given, e, level):
-    given["noise"][e] /= 10
-
-
-def noise_too_large(given, e, level):
-    given["noise"][e] *= 10
-
-
-def broad_psf(given, e, level):
-    for name in ("psf", "narrow_psf"):
-        given[name][e] = gaussian_filter(given[name][e], 3.0)
-
-
-def another_place(given, e, level):
-    given["data"][e] = level * np.random.default_rng(e).normal(size=given["data"][e].shape)
-
-
-def neighbour(given, e, level):
-    given["data"][e] += 80 * level * np.exp(-0.5 * ((X + 4) ** 2 + (Y - 4) ** 2) / 1.5**2)
-
-
-KINDS = (trail, cosmic, hot_column, noise_too_small, noise_too_large, broad_psf, another_place, neighbour)
-
-
-def disturbed(roi, kind, bad):
-    given = arrays(roi)
-    for e in bad:
-        kind(given, e, float(np.median(roi.noise[e])))
-    return given
-
-
-def without(roi, bad):
-    """The fit of the other epochs."""
-    return {name: np.delete(array, bad, axis=0) for name, array in arrays(roi).items()}
+    return disturbances.lens(epochs, SIZE, seed)
 
 
 @pytest.fixture(scope="module")
 def six():
     roi = lens(6)
     return roi, fitted(arrays(roi), roi), fitted(without(roi, [1]), roi)
-
-
-def whole_error(fit):
-    """Of a flux, what all epochs share included: a scene known from fewer pixels moves all of them together."""
-    return np.hypot(fit.flux_uncertainty, fit.common_flux_uncertainty)
 
 
 @pytest.mark.parametrize("kind", KINDS)
