@@ -14,7 +14,7 @@ from benchmarks.measure import in_fresh_process
 from benchmarks.pipeline import configured
 from benchmarks.report import Report, Table
 from lightcurver_ops.constants import POGSON
-from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.errors import ConfigurationError, QualityGate
 from lightcurver_ops.simulation.options import SeasonOptions
 from lightcurver_ops.simulation.presets import lens_preset
 
@@ -173,7 +173,14 @@ def _add_season(images: Table, seasons: Table, lens: str, season: SeasonOptions,
         directory = Path(name)
         if size.keep is not None:
             directory = size.keep / f"{lens.replace(' ', '_')}_seed{season.seed}_varies{season.psf_varies:g}"
-        result = in_fresh_process(measure_season, directory, season, size)
+        try:
+            result = in_fresh_process(measure_season, directory, season, size)
+        except QualityGate as error:
+            # No light curve is a result, too; the other seasons are measured all the same.
+            seasons.notes.append(
+                f"{lens}, seed {season.seed}, PSF varies by {season.psf_varies:g}: no light curve: {error}"
+            )
+            return
     about = {"lens": lens, "seed": season.seed, "psf_varies": season.psf_varies}
     seasons.add(**about, **result["season"])
     for truth, rows in result["images"].items():

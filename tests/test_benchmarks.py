@@ -204,6 +204,26 @@ def test_unknown_part_and_ingredient_are_named(capsys):
         assert message in capsys.readouterr().err
 
 
+def test_a_season_without_a_light_curve_is_a_note_beside_the_others(tmp_path, monkeypatch):
+    from lightcurver_ops.errors import QualityGate
+
+    def measured(_directory, options, _size):
+        if options.seed == 1:
+            raise QualityGate("the joint model did not converge")
+        return {"images": {}, "season": dict.fromkeys(("frames", "used", "lost", "coefficient_rms", "coefficient_error",
+                                                       "zeropoint_error", "astrometry", "converged"), 1)}  # fmt: skip
+
+    monkeypatch.setattr(accuracy, "measure_season", measured)
+    report = Report("accuracy", "purpose", "command", {}, tmp_path)
+    with measure.all_in_one():
+        accuracy.run(report, accuracy.Sizes(lenses=("fold",), seeds=(1, 2), psf_varies=(0.0,)))
+    seasons = report.tables[-1]
+    assert [row["seed"] for row in seasons.rows] == [2]
+    assert seasons.notes == [
+        "fold, seed 1, PSF varies by 0: no light curve: the joint model did not converge"
+    ]
+
+
 def test_accuracy_refuses_the_season_of_another(tmp_path):
     from lightcurver_ops.errors import ConfigurationError
     from lightcurver_ops.simulation import simulate_season

@@ -190,7 +190,7 @@ class Stars(Section):
     """For the provider file: ECSV, FITS, CSV or Parquet with Gaia's column names."""
     stars_to_use_psf: StarCount | StarList | None = None
     """Stars of the PSF: names; a number N, the N best (bright, isolated, point-like, of usual colour, near the ROI and
-    around it; `lcops stars list` has their ranks); or null, up to 16. Unless named, a star that a frame shows saturated
+    around it; `lcops stars list` has their ranks); or null, up to 24. Unless named, a star that a frame shows saturated
     or too faint makes way for the next."""
     stars_to_exclude_psf: StarList = []
     """Never for the PSF."""

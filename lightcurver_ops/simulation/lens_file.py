@@ -49,8 +49,6 @@ def write_lens_file(truth: Truth, path: Path | None = None) -> Path:
             "max_astrometric_excess_noise": 3.0,
             "gaia_provider": "file",
             "gaia_catalog_file": str(truth.directory.absolute() / "catalogue.ecsv"),
-            "stars_to_use_psf": 12,
-            "stars_to_use_norm": 20,
         },
         "cutouts": {"stamp_size_ROI": stamp, "saturation_level": options.detector.saturation_adu},
         "zero_points": {"photometric_band": bands if len(bands) > 1 else next(iter(bands.values()))},

@@ -33,7 +33,7 @@ class PsfModeling(Stage):
         "psf.n_iter_pixels",
         "psf.min_signal_to_noise",
     )
-    version = 3
+    version = 4
     frame_wise = True
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:

@@ -13,7 +13,7 @@ from lightcurver_ops.stages.star_columns import candidates_of
 Purpose = Literal["psf", "norm"]
 PURPOSES: tuple[Purpose, ...] = ("psf", "norm")
 
-DEFAULT_NUMBER: dict[Purpose, int] = {"psf": 16, "norm": 24}
+DEFAULT_NUMBER: dict[Purpose, int] = {"psf": 24, "norm": 24}
 """Stars used at most where the configuration names none and no number."""
 
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.admm import Solver
 from lightcurver_ops.numerics.roi.block import blocks
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
 from lightcurver_ops.numerics.roi.render import Light
+from lightcurver_ops.numerics.roi.scene import Prior, Scene, absolute, shortened
 from lightcurver_ops.simulation.psf import Psf
 
 FINE = 8
@@ -143,3 +145,30 @@ def test_an_epoch_taken_out_leaves_what_was(epochs):
         np.testing.assert_allclose(
             getattr(both, name), getattr(kept, name), atol=3e-5 * np.abs(getattr(kept, name)).max()
         )
+
+
+@pytest.mark.parametrize("length", [1.0, 6.0])
+def test_a_step_that_is_worse_than_none_is_shortened(length):
+    """Of a galaxy's profile, whose equations are linear near it only: the scene shall never be worse than before."""
+    layout = Layout(4, 2, 0, 0.1, 0.0, move_positions=False, background=True)
+    normal = NormalMatrix.empty(layout)
+    normal.matrix += np.eye(FINE**2, dtype=np.float32)
+    theta = np.array([100.0, 0.0, 0.0, np.log(2.0), np.log(2.0), 0.1, 0.0])
+    change = np.array([10.0, 0.3, -0.2, -0.15, 0.1, 0.0, 0.05])
+    frame, dark = galaxy.Frame.of(FINE), np.zeros((FINE, FINE))
+    here, best, there = (
+        Scene(np.zeros((0, 2)), dark, one, dark, frame)
+        for one in (theta, theta + change, theta + length * change)
+    )
+    rhs = normal.matrix @ (absolute(best, 0) - absolute(here, 0))
+    prior, penalty = Prior(np.zeros((0, 2)), 0.0, theta), Penalty(np.ones((3, FINE, FINE)))
+
+    def off(scene):
+        return np.sum((absolute(scene, 0) - absolute(best, 0)) ** 2)
+
+    found = shortened(normal, rhs, here, there, prior, 0, penalty, 1e-6)
+    if length == 1.0:
+        assert found is there
+    else:
+        assert off(there) > off(here)
+        assert off(found) < off(here)

@@ -16,7 +16,7 @@ import numpy as np
 from lightcurver_ops.numerics.psf.distortion import N_COEFFICIENTS, distort, field_terms, generated
 from lightcurver_ops.numerics.psf.operators import star_operator
 
-MODEL_ERROR = 0.02
+MODEL_ERROR = 0.005
 """Of the model of a star: what the shared PSF may miss in each pixel beside size and shear."""
 WIDTHS = (0.0, 0.003, 0.01, 0.03)
 """Of the priors of linear and quadratic coefficients, in units of a dilation or shear at the edge of the field."""

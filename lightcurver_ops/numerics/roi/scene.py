@@ -22,6 +22,8 @@ FIRST_STEPS = 60
 SIGNIFICANT = 15.0  # what the galaxy must gain in half chi2 for its seven parameters
 # Of the scaled matrix of all unknowns, against its rounding; the first that makes it positive definite is taken.
 RIDGES = (1e-10, 1e-8, 1e-6, 1e-4)
+SLACK = 10.0  # loss tolerances by which a step may be worse: the solver ends within some of them
+HALVINGS = 8  # of a step that is worse than none
 LARGEST_STEP = np.array(
     [np.inf, 2.0, 2.0, 0.5, 0.5, 0.2, 0.2]
 )  # of the profile's parameters in one iteration
@@ -269,7 +271,42 @@ def step(
         loss_tolerance,
         max_iterations,
     )
-    return replace(_stepped(scene, x * scale, moved), structure=structure), iterations, converged
+    there = replace(_stepped(scene, x * scale, moved), structure=structure)
+    return (
+        shortened(normal, rhs, scene, there, prior, moved, solver.penalty, loss_tolerance),
+        iterations,
+        converged,
+    )
+
+
+def shortened(
+    normal: NormalMatrix,
+    rhs: Array,
+    scene: Scene,
+    there: Scene,
+    prior: Prior,
+    moved: int,
+    penalty: Penalty,
+    loss_tolerance: float,
+) -> Scene:
+    """The scene that was stepped to, or one on the way there where the step is worse than none.
+
+    The galaxy's parameters are not linear: where they are hardly known, a step of linear equations leaves what these
+    hold for, and the next one leads on from there.
+    """
+    if scene.theta is None:
+        return there
+
+    def value(s: Scene) -> float:
+        change = absolute(s, moved) - absolute(scene, moved)
+        half = 0.5 * change @ (normal.matrix @ change) - rhs @ change
+        return float(half) + prior.value(s) + penalty.value(s.structure)
+
+    limit = value(scene) + SLACK * loss_tolerance
+    for halvings in range(HALVINGS):
+        if value(on_the_way := between(scene, there, 0.5**halvings)) < limit:
+            return on_the_way
+    return scene
 
 
 def covariance(
