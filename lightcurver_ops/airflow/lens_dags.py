@@ -130,7 +130,8 @@ class LensDags:
                 wait >> look
             last: Any = look
             for number, stage in enumerate(stages):
-                gates = (SOLVE,) if stages[max(number - 1, 0)] == SOLVE else ()
+                # A night's frames are imported and solved in parts: the first task that has them all looks at both.
+                gates = (IMPORT, SOLVE) if stages[max(number - 1, 0)] == SOLVE else ()
                 task = self._stage(stage, NIGHT_PRIORITY + 1 + number, gates=gates, chunks=look.output)
                 last >> task
                 last = task

@@ -8,7 +8,7 @@ not meet a fork, and because what it holds in memory goes with it.
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ def run_stage(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     from lightcurver_ops.operations.arrivals import units_of_raw_ids
     from lightcurver_ops.stages.pipeline import STAGES, stage_number
 
-    _check_gates(lens, request)
-    stage = STAGES[stage_number(request["stage"])](lens)
     ids = request.get("raw_ids")
     units = None if ids is None else units_of_raw_ids(lens, ids)
+    _check_gates(lens, request, units)
+    stage = STAGES[stage_number(request["stage"])](lens)
     report = stage.run(RunOptions(units=units, check=not request.get("in_parts", False)))
     _tell(report)
     answer = {
@@ -53,12 +53,12 @@ def run_stage(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _check_gates(lens: Lens, request: dict[str, Any]) -> None:
+def _check_gates(lens: Lens, request: dict[str, Any], units: Collection[str] | None) -> None:
     """Check the quality gates that were left open while their stages were done in parts."""
     from lightcurver_ops.stages.pipeline import STAGES, stage_number
 
     for gate in request.get("gates", ()):
-        STAGES[stage_number(gate)](lens).check_now()
+        STAGES[stage_number(gate)](lens).check_now(units)
 
 
 def _tell(report: Report) -> None:
@@ -111,7 +111,7 @@ def look_at_season(lens: Lens, request: dict[str, Any]) -> dict[str, Any]:
     """Whether the joint stages have something to do."""
     from lightcurver_ops.operations.arrivals import season_waits
 
-    _check_gates(lens, request)
+    _check_gates(lens, request, None)
     return {"waits": season_waits(lens, request["first"])}
 
 

@@ -8,7 +8,7 @@ same object runs from the command line, a notebook and an Airflow task.
 import functools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -138,17 +138,23 @@ class Stage(ABC):
     def make(self, units: dict[str, str], run: "Run") -> None:
         """Make the units and record each through ``run``."""
 
-    def check(self, connection: sa.Connection) -> None:  # noqa: B027 - most stages have no gate
+    def check(  # noqa: B027 - most stages have no gate
+        self, connection: sa.Connection, units: Collection[str] | None = None
+    ) -> None:
         """Quality gate, evaluated at the end of every run, also when nothing was to do.
+
+        Args:
+            connection: to the bookkeeping.
+            units: those that were asked for, for a gate that judges a night by itself; None: all.
 
         Raises:
             QualityGate: the lens misses a limit of the configuration.
         """
 
-    def check_now(self) -> None:
+    def check_now(self, units: Collection[str] | None = None) -> None:
         """Check the quality gate; errors as `check`."""
         with reading(self.lens.engine) as connection:
-            self.check(connection)
+            self.check(connection, units)
 
     def retries(self, product: ledger.Product) -> bool:
         """Whether a unit that is not done, with unchanged inputs, is tried again."""
@@ -194,7 +200,7 @@ class Stage(ABC):
         try:
             self.make(units, run)
             if options.check:
-                self.check_now()
+                self.check_now(options.units)
         except BaseException as error:
             run.end_with(error)
             raise
@@ -206,7 +212,7 @@ class Stage(ABC):
         nothing = NothingToDo(f"{self.lens.name}: {self.name}: everything is up to date")
         try:
             if options.check:
-                self.check_now()
+                self.check_now(options.units)
         except LightcurverError as error:
             if not was_bad:
                 self._enter_nothing_done(options).end_with(error)

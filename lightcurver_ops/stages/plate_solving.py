@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -135,7 +135,7 @@ class PlateSolving(Stage):
             run.fail(row.image_relpath, inputs_hash, result.error)
         return result.error
 
-    def check(self, connection: sa.Connection) -> None:
+    def check(self, connection: sa.Connection, units: Collection[str] | None = None) -> None:
         """The minimum fraction of solved frames, among those not eliminated for another reason."""
         rows = [
             row

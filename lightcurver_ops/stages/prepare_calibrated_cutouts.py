@@ -1,6 +1,7 @@
 """Stage 10: the calibrated cutouts of the ROI of each filter, in one file; likewise those of each control star."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class PrepareCalibratedCutouts(Stage):
             if filter_name in coefficients and filter_name in zeropoints
         }
 
-    def check(self, connection: sa.Connection) -> None:
+    def check(self, connection: sa.Connection, units: Collection[str] | None = None) -> None:
         """At least one frame must be left, once there are frames at all."""
         usages = usage(connection, self.config)
         if usages and not used_frames(usages):

@@ -1,6 +1,7 @@
 """Stage 1: raw frames become sky-subtracted images in electrons per second, with sources and a row each."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightcurver_ops.bookkeeping import frames, ledger
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.errors import BadFrame, FrameUnavailable
+from lightcurver_ops.errors import BadFrame, FrameUnavailable, QualityGate
 from lightcurver_ops.stages.base import Run, Stage, joined
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
@@ -84,6 +85,21 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             else:
                 run.fail(path, units[path], outcome.error)
         self._note_odd_shapes(run)
+
+    def check(self, connection: sa.Connection, units: Collection[str] | None = None) -> None:
+        """Some frame: of those asked for where it is some, else of the lens."""
+        known = ledger.products_of(connection, self.lens.name, self.name)
+        asked = {unit: one for unit, one in known.items() if units is None or unit in units}
+        if not asked or any(one.status != ledger.QUARANTINED for one in asked.values()):
+            return
+        reasons = Counter((one.reason or "").removeprefix(f"{unit}: ") for unit, one in asked.items())
+        (reason, count), *_ = reasons.most_common()
+        raise QualityGate(
+            f"{self.lens.name}: no raw frame could be imported ({len(asked)} tried); {count} of them: {reason}",
+            tried=len(asked),
+            count=count,
+            reason=reason,
+        )
 
     def _note_odd_shapes(self, run: Run) -> None:
         with reading(self.lens.engine) as connection:

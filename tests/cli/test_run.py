@@ -43,6 +43,20 @@ def test_a_quarantined_frame_is_told_and_the_others_go_on(lcops, season):
     assert f"\n{IMPORT}:\n  {broken}: truncated" in status.out
 
 
+def test_a_run_of_which_no_frame_can_be_imported_fails_with_the_commonest_reason(lcops, season):
+    for path in season.raw[1:4]:
+        faults.not_fits(path, path.with_name(f"bad_{path.name}"))
+    faults.truncated(season.raw[0], season.raw[0].with_name("bad_truncated.fits"))
+    for path in season.raw:
+        path.unlink()
+    result = lcops("run", season.configure(raw={"files_match_pattern": "bad_*.fits"}))
+    assert result.code == 3
+    assert "small: no raw frame could be imported (4 tried); 3 of them: not a FITS file" in result.err
+    assert result.out == ""
+    again = lcops("run", season.config_path)
+    assert (again.code, "no raw frame could be imported" in again.err) == (3, True)
+
+
 def test_many_reasons_are_cut_short_and_say_where_the_rest_is(lcops, season):
     for number in range(7):
         faults.not_fits(season.raw[0], season.directory / "raw" / f"bad_{number}.fits")

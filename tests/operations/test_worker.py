@@ -127,6 +127,29 @@ def test_a_quality_gate_with_its_numbers(season, ask, do):
         assert "only 1 of 2 frames are plate solved" in gate["error"]["message"]
 
 
+def test_a_night_of_which_no_frame_can_be_imported_is_a_missed_gate_of_that_night(season, do):
+    config = {"config": str(season.config_path)}
+    for path in season.raw[-2:]:
+        faults.without_exposure_time(path, path)
+    good, _, bad = sorted(do("look_at_arrivals", **config, watch=READY)["nights"])
+    ids = {
+        night: do("look_at_night", **config, night=night, stages=[IMPORT], watch=READY)["chunks"]
+        for night in (good, bad)
+    }
+    (night,) = ids[bad]
+    in_parts = [do("stage", **config, stage=IMPORT, raw_ids=[one], in_parts=True) for one in night]
+    assert [part["quarantined"] for part in in_parts] == [1, 1]
+    after = do("stage", **config, stage=STAMPS, raw_ids=night, gates=[IMPORT])["error"]
+    again = do("stage", **config, stage=IMPORT, raw_ids=night)["error"]
+    for error in (after, again):
+        assert error["class"] == "QualityGate"
+        assert error["message"].startswith("small: no raw frame could be imported (2 tried); 2 of them: ")
+        assert "EXPTIME" in error["measured"]["reason"]
+    # The lens's other nights go on.
+    assert do("stage", **config, stage=IMPORT, raw_ids=ids[good][0])["done"] == 2
+    assert do("stage", **config, stage=SOLVE, raw_ids=ids[good][0], gates=[IMPORT])["done"] == 2
+
+
 def test_a_quality_gate_whose_numbers_come_from_arrays(season, do):
     season.configure(stars={"min_gmag": 17.0, "max_gmag": 17.2, "min_number_stars": 12})
     config = {"config": str(season.config_path)}
