@@ -9,7 +9,7 @@ from lightcurver_ops.bookkeeping.ledger import upsert
 from lightcurver_ops.bookkeeping.tables import footprints, frames, lenses
 
 USER = "user"
-
+_LARGEST = 2**63 - 1  # that fits a number of a row
 
 _number = frames.c.id - lenses.c.id_offset
 
@@ -27,6 +27,8 @@ def all_frames(connection: sa.Connection, lens: str) -> list[sa.Row]:
 
 def frame_numbered(connection: sa.Connection, lens: str, number: int) -> sa.Row | None:
     """The frame that users know by a number, as `all_frames` has it."""
+    if abs(number) > _LARGEST:  # no database could be asked
+        return None
     return connection.execute(_numbered(lens).where(_number == number)).first()
 
 

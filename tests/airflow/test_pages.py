@@ -358,8 +358,38 @@ def test_what_is_in_the_data_is_shown_not_executed(web, own_season):
         text = got(client, f"{LENS}/{path}")
         assert bad not in text
         assert html.escape(bad) in text
-    page = got(client, f"{LENS}/frames/?done={bad}&q={bad}")
+    page = got(client, f"{LENS}/frames/?told={bad}&q={bad}")
     assert bad not in page
+
+
+def test_a_link_puts_no_words_into_our_mouth(web, own_season):
+    vera, client = web.client("user", name="Vera"), web.client("user", name="Otto")
+    frame = frame_ids(own_season)[0]
+    pages = (f"{LENS}/frames/", f"{LENS}/frames/{frame}/", f"{LENS}/stars/")
+    for page in pages:
+        for words in (
+            "done=Send+me+your+password",
+            "told=Send+me+your+password",
+            "told=WyIxIix7ImRvbmUiOiJTZW5kIn1d.x.y",
+        ):
+            text = got(client, f"{page}?{words}")
+            assert "Send" not in text
+            assert 'role="status"' not in text
+    # What the pages say themselves is said to whom it is meant for.
+    answer = decide(vera, "frames", action="eliminate", frame=[frame], comment="satellite")
+    for page in pages:
+        told = answer.headers["location"].removeprefix("./")
+        assert "1 frame eliminated by Vera" in got(vera, page + told)
+        assert "eliminated by Vera" not in got(client, page + told).split("<table")[0]
+
+
+def test_a_number_that_no_database_can_hold_is_no_frame(web, own_season):
+    client = web.client("user", name="Vera")
+    for number in (10**22, -(10**22), 2**63, 0):
+        got(client, f"{LENS}/frames/{number}/", 404)
+        got(client, f"{LENS}/frames/{number}/small.png", 404)
+        answer = decide(client, "frames", action="eliminate", frame=[number], comment="satellite")
+        assert answer.status_code == 404
 
 
 def decide(client, path, **form):
@@ -376,8 +406,9 @@ def test_an_editor_eliminates_and_restores_frames_and_it_is_recorded(web, own_se
     assert "2 frames eliminated by Vera" in text
     assert "eliminated by user Vera: satellite" in text
     answer = decide(client, "frames", action="restore", frame=chosen[:1], back="frame")
-    assert answer.headers["location"].startswith(f"./{chosen[0]}/?done=1+frame+restored+by+Vera")
-    page = got(client, f"{LENS}/frames/{chosen[0]}/")
+    assert answer.headers["location"].startswith(f"./{chosen[0]}/?told=")
+    page = got(client, f"{LENS}/frames/{answer.headers['location']}")
+    assert "1 frame restored by Vera" in page
     assert "restore frame" in page
     assert "eliminate frame" in page
     lens = own_season.lens()

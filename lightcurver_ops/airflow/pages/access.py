@@ -9,7 +9,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from airflow.configuration import conf
 from airflow.models import DagModel
-from fastapi import Depends, Form, HTTPException, Request, Response
+from fastapi import Depends, Form, HTTPException, Query, Request, Response
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 SignedIn = Depends(get_user)
@@ -19,6 +19,7 @@ MayEdit = Depends(requires_access_dag(method="PUT"))
 
 _SESSION = "lcops_session"
 _TOKEN_LASTS_S = 12 * 3600
+_MESSAGE_LASTS_S = 600  # a page that is loaded again much later is not about that any more
 
 
 def user_name(user: Any) -> str:
@@ -60,7 +61,7 @@ def form_token(request: Request, response: Response, user: Any) -> str:
             samesite="strict",
             secure=request.url.scheme == "https" or bool(conf.get("api", "ssl_cert", fallback="")),
         )
-    return _serializer().dumps([str(user.get_id()), session])
+    return _serializer("pages").dumps([str(user.get_id()), session])
 
 
 def genuine(request: Request, user: GetUserDep, csrf: Annotated[str, Form(max_length=1000)] = "") -> None:
@@ -74,7 +75,7 @@ def genuine(request: Request, user: GetUserDep, csrf: Annotated[str, Form(max_le
     if origin.netloc not in own or site != "same-origin":
         raise HTTPException(403, "this request comes from another site")
     try:
-        sent = _serializer().loads(csrf, max_age=_TOKEN_LASTS_S)
+        sent = _serializer("pages").loads(csrf, max_age=_TOKEN_LASTS_S)
     except BadData:
         sent = None
     session = request.cookies.get(_SESSION)
@@ -82,8 +83,23 @@ def genuine(request: Request, user: GetUserDep, csrf: Annotated[str, Form(max_le
         raise HTTPException(403, "this form is too old, or not of your session: load the page again")
 
 
-def _serializer() -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(conf.get_mandatory_value("api", "secret_key"), salt="lcops pages")
+def message_to(user: Any, told: dict[str, str]) -> str:
+    """A message for the next page of this user, as `told` takes it: what was done, and what went wrong."""
+    return _serializer("told").dumps([str(user.get_id()), told])
+
+
+def message_from_us(user: GetUserDep, told: Annotated[str, Query(max_length=8000)] = "") -> dict[str, str]:
+    """What `message_to` has said to this user a moment ago; nothing that somebody else wrote into a link."""
+    try:
+        reader, content = _serializer("told").loads(told, max_age=_MESSAGE_LASTS_S)
+    except BadData:
+        return {}
+    return dict(content) if reader == str(user.get_id()) else {}
+
+
+def _serializer(purpose: str) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(conf.get_mandatory_value("api", "secret_key"), salt=f"lcops {purpose}")
 
 
 Genuine = Depends(genuine)
+Told = Annotated[dict[str, str], Depends(message_from_us)]

@@ -17,7 +17,7 @@ from fastapi import HTTPException
 from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from lightcurver_ops.airflow.pages.access import may_start, user_name
+from lightcurver_ops.airflow.pages.access import may_start, message_to, user_name
 from lightcurver_ops.airflow.pages.lenses import dags_of
 from lightcurver_ops.airflow.policy import reprocess_id
 from lightcurver_ops.config import LensConfig
@@ -62,7 +62,7 @@ def done(
             trouble.append(not_started)
         if any(trouble):
             told["trouble"] = "; ".join(filter(None, trouble))
-    return RedirectResponse(f"{back}?{urlencode(told)}", status_code=303)
+    return RedirectResponse(f"{back}?{urlencode({'told': message_to(user, told)})}", status_code=303)
 
 
 def refuse_unless_allowed(user: Any, config: LensConfig, reprocess: bool) -> None:
@@ -115,6 +115,6 @@ def _start_runs(user: Any, config: LensConfig, nights: Collection[str]) -> tuple
         except (AirflowException, ValueError) as error:
             return started, f"the run could not be started: {error}"
         if run is not None:
-            started = {"run": run.run_id, "run_dag": dag_id}
+            started = {"run": run.run_id, "dag": dag_id}
             _note(user, dag_id, "trigger_dag_run", run.run_id, conf=conf)
     return started, None

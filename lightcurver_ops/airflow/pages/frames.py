@@ -12,7 +12,7 @@ from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from lightcurver_ops.airflow.pages import pictures
-from lightcurver_ops.airflow.pages.access import Genuine, MayEdit, MayRead, may_edit, user_name
+from lightcurver_ops.airflow.pages.access import Genuine, MayEdit, MayRead, Told, may_edit, user_name
 from lightcurver_ops.airflow.pages.deciding import (
     Decided,
     done,
@@ -111,16 +111,13 @@ def frames_page(
     request: Request,
     dag_id: str,
     user: GetUserDep,
+    told: Told,
     show: Shown = "all",
     q: Annotated[str, Query(max_length=200)] = "",
     sort: Annotated[str, Query(max_length=60)] = "mjd",
     down: bool = True,
     columns: Literal["usual", "all"] = "usual",
     number: Annotated[int, Query(ge=1, le=10**6)] = 1,
-    done: Annotated[str, Query(max_length=2000)] = "",
-    run: Annotated[str, Query(max_length=250)] = "",
-    run_dag: Annotated[str, Query(max_length=250)] = "",
-    trouble: Annotated[str, Query(max_length=2000)] = "",
 ) -> Response:
     """The table of frames: a part of it, in an order."""
     if sort not in _COLUMNS:
@@ -155,7 +152,7 @@ def frames_page(
         never=never,
         may_edit=may_edit(user, dag_id),
         may_reprocess=may_reprocess(user, config),
-        told={"done": done, "run": run, "dag": run_dag, "trouble": trouble},
+        told=told,
     )
 
 
@@ -220,10 +217,7 @@ def frame_page(
     dag_id: str,
     number: int,
     user: GetUserDep,
-    done: Annotated[str, Query(max_length=2000)] = "",
-    run: Annotated[str, Query(max_length=250)] = "",
-    run_dag: Annotated[str, Query(max_length=250)] = "",
-    trouble: Annotated[str, Query(max_length=2000)] = "",
+    told: Told,
 ) -> Response:
     """One frame: its pictures, numbers, stars, and history."""
     config = lens_of(dag_id)
@@ -270,7 +264,7 @@ def frame_page(
         decisions=decided,
         may_edit=may_edit(user, dag_id),
         may_reprocess=may_reprocess(user, config),
-        told={"done": done, "run": run, "dag": run_dag, "trouble": trouble},
+        told=told,
     )
 
 

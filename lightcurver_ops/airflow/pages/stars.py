@@ -7,7 +7,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from lightcurver_ops.airflow.pages.access import Genuine, MayEdit, MayRead, may_edit, user_name
+from lightcurver_ops.airflow.pages.access import Genuine, MayEdit, MayRead, Told, may_edit, user_name
 from lightcurver_ops.airflow.pages.deciding import (
     Decided,
     done,
@@ -34,11 +34,8 @@ def stars_page(
     request: Request,
     dag_id: str,
     user: GetUserDep,
+    told: Told,
     filter: Annotated[str | None, Query(max_length=40)] = None,
-    done: Annotated[str, Query(max_length=2000)] = "",
-    run: Annotated[str, Query(max_length=250)] = "",
-    run_dag: Annotated[str, Query(max_length=250)] = "",
-    trouble: Annotated[str, Query(max_length=2000)] = "",
 ) -> Response:
     """The reference stars of a lens and how they behave."""
     config = lens_of(dag_id)
@@ -88,7 +85,7 @@ def stars_page(
         decisions=decided,
         may_edit=may_edit(user, dag_id),
         may_reprocess=may_reprocess(user, config),
-        told={"done": done, "run": run, "dag": run_dag, "trouble": trouble},
+        told=told,
     )
 
 
