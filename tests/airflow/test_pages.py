@@ -362,6 +362,24 @@ def test_what_is_in_the_data_is_shown_not_executed(web, own_season):
     assert bad not in page
 
 
+def test_what_is_not_there_names_no_path_of_the_server(web, own_season):
+    client = web.client("viewer")
+    frame = frame_ids(own_season)[0]
+    for path in (own_season.work / "frames").glob("*.fits"):
+        path.write_text("not a frame")
+    pages = [got(client, f"{LENS}/frames/{frame}/small.png", 404)]
+    own_season.config_path.write_text("name: small\nroi: [")
+    pages.append(got(client, f"{LENS}/", 404))
+    for page, said in zip(
+        pages,
+        ("the pixels of this picture are not there", "there is no lens small whose file can be used"),
+        strict=True,
+    ):
+        assert said in page
+        assert str(own_season.directory) not in page
+        assert own_season.config_path.name not in page
+
+
 def test_a_link_puts_no_words_into_our_mouth(web, own_season):
     vera, client = web.client("user", name="Vera"), web.client("user", name="Otto")
     frame = frame_ids(own_season)[0]

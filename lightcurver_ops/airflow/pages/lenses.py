@@ -1,5 +1,6 @@
 """The lens of a page: its configuration, its bookkeeping, its files."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.observatory import Observatory, find_lens
 from lightcurver_ops.stages.base import Lens
 
+log = logging.getLogger(__name__)
+
 Stamp = tuple[int, int]
 
 _lock = threading.Lock()
@@ -31,7 +34,11 @@ def lens_of(dag_id: str) -> LensConfig:
     try:
         return find_lens(observatory_from_environment(), name).lens
     except ConfigurationError as error:
-        raise HTTPException(404, str(error)) from error
+        # Not to the reader: it names files of the server.
+        log.warning("%s", error)
+        raise HTTPException(
+            404, f"there is no lens {name} whose file can be used; the log of the API server says why"
+        ) from error
 
 
 def all_lenses(observatory: Observatory) -> list[LoadedLens]:

@@ -71,7 +71,10 @@ def observatory_page(request: Request, user: GetUserDep) -> Response:
     try:
         observatory = observatory_from_environment()
     except ConfigurationError as error:
-        raise HTTPException(404, str(error)) from error
+        log.warning("%s", error)
+        raise HTTPException(
+            404, "the observatory's file cannot be used; the log of the API server says why"
+        ) from error
     readable = readable_dags(user)
     loaded = [one for one in all_lenses(observatory) if any(dag in readable for dag in dags_of(one.lens))]
     rows, problems, age = _table(loaded)

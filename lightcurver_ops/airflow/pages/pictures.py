@@ -1,6 +1,7 @@
 """Pictures of a frame, drawn when they are looked at, from the files of the lens's working directory alone."""
 
 import functools
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.figures import frame_preview, psf_preview, roi_preview, stars_preview
+
+log = logging.getLogger(__name__)
 
 _SIDES = {"small": 128, "image": 1200}
 _MOST_SOURCES = 400
@@ -33,7 +36,8 @@ def draw(connection: sa.Connection, lens: Lens, frame: sa.Row, picture: str) -> 
             return psf_preview(connection, lens, frame)
         return stars_preview(connection, lens, frame)
     except BadFrame as error:
-        raise HTTPException(404, str(error)) from error
+        log.warning("%s: %s", lens.name, error)
+        raise HTTPException(404, "the pixels of this picture are not there") from error
 
 
 def _files(frame: sa.Row, picture: str) -> list[str]:
