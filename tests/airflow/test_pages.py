@@ -362,6 +362,39 @@ def test_what_is_in_the_data_is_shown_not_executed(web, own_season):
     assert bad not in page
 
 
+def test_what_is_kept_of_a_database_is_that_of_all_its_lenses_whoever_looked_first(
+    web, own_season, monkeypatch
+):
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    from tests.airflow.conftest import know_dags
+
+    know_dags("other__season", "other__nightly")
+    other = copied(own_season, own_season.directory.parent / "other")
+    database = f"sqlite:///{own_season.work / 'database.sqlite3'}"
+    other.configure(name="other", database=database)
+    (own_season.directory / "observatory.yaml").write_text(
+        yaml.safe_dump({"name": "two", "lenses": [own_season.config_path.name, str(other.config_path)]})
+    )
+    seen = SimpleAuthManager.is_authorized_dag
+
+    def only_others(self, *, details=None, **kwargs):
+        return not details.id.startswith("small__") and seen(self, details=details, **kwargs)
+
+    client = web.client("viewer")
+    with monkeypatch.context() as patch:
+        patch.setattr(SimpleAuthManager, "is_authorized_dag", only_others)
+        first = got(client, "/lcops/observatory/")
+    assert "small__season" not in first
+    assert "other__season" in first
+    row = re.search(
+        r"<tr data-failing[^>]*>(?:(?!</tr>).)*small__season.*?</tr>",
+        got(client, "/lcops/observatory/"),
+        re.S,
+    )
+    assert re.search(r"\d{4}-\d{2}-\d{2}", row[0])
+
+
 def test_what_is_not_there_names_no_path_of_the_server(web, own_season):
     client = web.client("viewer")
     frame = frame_ids(own_season)[0]

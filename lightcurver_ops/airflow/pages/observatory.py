@@ -76,8 +76,9 @@ def observatory_page(request: Request, user: GetUserDep) -> Response:
             404, "the observatory's file cannot be used; the log of the API server says why"
         ) from error
     readable = readable_dags(user)
-    loaded = [one for one in all_lenses(observatory) if any(dag in readable for dag in dags_of(one.lens))]
-    rows, problems, age = _table(loaded)
+    every = all_lenses(observatory)
+    shown = [one for one in every if any(dag in readable for dag in dags_of(one.lens))]
+    rows, problems, age = _table(every, shown)
     return page(
         request,
         "observatory.html",
@@ -89,20 +90,31 @@ def observatory_page(request: Request, user: GetUserDep) -> Response:
     )
 
 
-def _table(loaded: list[LoadedLens]) -> tuple[list[_Row], list[str], float]:
-    """The rows, those with failures first; what is wrong with some databases; how old what is out of date is, s."""
+def _table(every: list[LoadedLens], shown: list[LoadedLens]) -> tuple[list[_Row], list[str], float]:
+    """The rows, those with failures first; what is wrong with some databases; how old what is out of date is, s.
+
+    What is read of a database is kept for all users: it is read for all its lenses, whoever asks first, and each is
+    shown what is theirs.
+    """
     url = read_only_url()
-    databases = {one.path: _database(one, url) for one in loaded}
+    databases = {one.path: _database(one, url) for one in every}
+    theirs = {one.lens.name for one in shown}
+    wanted = {databases[one.path] for one in shown}
     by_database: dict[str, list[LensConfig]] = {}
-    for one in loaded:
-        if (database := databases[one.path]) is not None:
+    for one in every:
+        if (database := databases[one.path]) is not None and database in wanted:
             by_database.setdefault(database, []).append(one.lens)
-    problems: list[str] = []
-    age = _refresh(by_database, problems)
+    unread: dict[str, LightcurverError] = {}
+    age = _refresh(by_database, unread)
+    problems = [_problem(error, by_database[database], theirs) for database, error in unread.items()]
     known: dict[str | None, _Kept | None] = {one: _kept.get(one) for one in by_database}
-    rows = [_row(one, known.get(databases[one.path])) for one in loaded]
+    rows = [_row(one, known.get(databases[one.path])) for one in shown]
     rows.sort(key=lambda row: (not row.overview.failures, row.loaded.lens.name.lower()))
     return rows, problems, age
+
+
+def _problem(error: LightcurverError, configs: list[LensConfig], theirs: set[str]) -> str:
+    return f"{', '.join([config.name for config in configs if config.name in theirs][:5])}: {error}"
 
 
 def _database(one: LoadedLens, url: str | None) -> str | None:
@@ -119,13 +131,17 @@ def _database(one: LoadedLens, url: str | None) -> str | None:
 def warm() -> None:
     """Read all lenses before the first user asks for them."""
     try:
-        _table(all_lenses(observatory_from_environment()))
+        every = all_lenses(observatory_from_environment())
+        _table(every, every)
     except LightcurverError as error:
         log.warning("the page of the observatory is not ready: %s", error)
 
 
-def _refresh(by_database: dict[str, list[LensConfig]], problems: list[str]) -> float:
-    """Read again what was entered since; returns how old what is shown meanwhile is, where reading takes long (s)."""
+def _refresh(by_database: dict[str, list[LensConfig]], unread: dict[str, LightcurverError]) -> float:
+    """Read again what was entered since; returns how old what is shown meanwhile is, where reading takes long (s).
+
+    `unread` takes what was wrong, by database.
+    """
     stale = [database for database in by_database if not _is_current(database)]
     kept = {database: _kept[database] for database in stale if database in _kept}
     now = [one for one in stale if one not in kept or kept[one].age > _TOO_OLD_S]
@@ -133,12 +149,11 @@ def _refresh(by_database: dict[str, list[LensConfig]], problems: list[str]) -> f
     if sum(kept[one].took for one in later) < _SLOW_S:
         now, later = stale, []
     for database in now:
-        configs = by_database[database]
         try:
-            _read(database, configs)
+            _read(database, by_database[database])
         except LightcurverError as error:
             _kept.pop(database, None)
-            problems.append(f"{', '.join(config.name for config in configs[:5])}: {error}")
+            unread[database] = error
     with _lock:
         begin = [one for one in later if one not in _at_work]
         _at_work.update(begin)
