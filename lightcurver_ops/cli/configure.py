@@ -138,6 +138,7 @@ def _raw(lens: LensConfig) -> list[str]:
             hdu_data=lens.raw.hdu_data,
             hdus_header=lens.raw.hdus_header,
             store=store_of(lens.raw, lens.workdir),
+            inside=lens.raw.raw_dirs,
         )
         fields = header.fields_of(image.header, lens.raw, files[0].path)
     except (BadFrame, LightcurverError) as error:

@@ -142,7 +142,9 @@ def _row(lens: Lens, raw: RawFile) -> dict[str, Any]:
     settings = lens.config.raw
     mjd, night, problem = None, None, None
     try:
-        header = read_raw_header(raw.path, hdus_header=settings.hdus_header, store=store_of(settings))
+        header = read_raw_header(
+            raw.path, hdus_header=settings.hdus_header, store=store_of(settings), inside=settings.raw_dirs
+        )
         mjd = headers.fields_of(header, settings, raw.path).mjd
         night = night_of_mjd(mjd, timezone_name(lens.config)).isoformat()
     except BadFrame as error:

@@ -128,7 +128,7 @@ def frame_shape(connection: sa.Connection, config: LensConfig) -> tuple[int, int
     raw, store = config.raw, store_of(config.raw)
     path = list_raw_files(raw)[0].path
     for number in (raw.hdu_data, 1):  # an fpack'ed file keeps in HDU 1 what was in HDU 0
-        header = read_raw_header(path, hdus_header=(number,), store=store)
+        header = read_raw_header(path, hdus_header=(number,), store=store, inside=raw.raw_dirs)
         if header.get("NAXIS", 0) >= 2:
             return header["NAXIS2"] - 2 * raw.trim_vertical, header["NAXIS1"] - 2 * raw.trim_horizontal
     raise BadFrame(f"{path}: no image in HDU {raw.hdu_data}; set raw.hdu_data to the number of the image")

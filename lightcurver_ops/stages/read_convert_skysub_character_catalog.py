@@ -212,6 +212,7 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
         hdus_header=raw.hdus_header,
         saturation_adu=config.cutouts.saturation_level,
         store=store_of(raw, config.workdir),
+        inside=raw.raw_dirs,
     )
     fields = headers.fields_of(image.header, raw, name)
     pixel_hash = raw_files.content_hash(image.data)

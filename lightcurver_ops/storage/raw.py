@@ -43,6 +43,7 @@ def read_raw(
     hdus_header: Sequence[int] = (0,),
     saturation_adu: float | None = None,
     store: ObjectStore | None = None,
+    inside: Sequence[str | Path] = (),
 ) -> RawImage:
     """Read a raw frame: plain, gzip, bzip2 or fpack compressed FITS, local or remote.
 
@@ -55,14 +56,17 @@ def read_raw(
         hdus_header: numbers of the HDUs whose headers are merged, in this order: the later ones win.
         saturation_adu: saturation level; a frame of which more than half is saturated is refused.
         store: of an s3:// URL, with the cache through which it is read; None: Amazon's, without a cache.
+        inside: directories in one of which a local file must lie when its links are followed; none: anywhere. Who may
+            write into a raw directory must not have this program read what they may not.
 
     Raises:
         FrameUnavailable: this user may not read it.
-        BadFrame: missing, unreadable, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, all NaN,
-            constant, or saturated.
+        BadFrame: missing, unreadable, outside, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, all
+            NaN, constant, or saturated.
         TemporaryFailure: the disk or the network failed.
         ConfigurationError: the package for this kind of URL is missing.
     """
+    _refuse_outside(path, inside)
     stored = _read_bytes(path, store)
     content = _decompressed(stored, path)
     if not content:
@@ -99,17 +103,22 @@ def read_raw(
 
 
 def read_raw_header(
-    path: str | Path, *, hdus_header: Sequence[int] = (0,), store: ObjectStore | None = None
+    path: str | Path,
+    *,
+    hdus_header: Sequence[int] = (0,),
+    store: ObjectStore | None = None,
+    inside: Sequence[str | Path] = (),
 ) -> Header:
     """The header of a raw frame, merged from its HDUs, without reading its pixels where the file is not compressed.
 
     Args:
-        path, hdus_header, store: as `read_raw`.
+        path, hdus_header, store, inside: as `read_raw`.
 
     Raises:
-        BadFrame: missing, unreadable, not FITS, no such HDU.
+        BadFrame: missing, unreadable, outside, not FITS, no such HDU.
         TemporaryFailure: the disk or the network failed.
     """
+    _refuse_outside(path, inside)
     try:
         with _opened(path, store) as stored:
             start = stored.read(9)
@@ -157,6 +166,21 @@ def content_hash(data: NDArray) -> str:
 def file_hash(path: str | Path, store: ObjectStore | None = None) -> str:
     """SHA-256 of the bytes of a file, local or remote; errors as `read_raw`."""
     return hashlib.sha256(_read_bytes(path, store)).hexdigest()
+
+
+def _refuse_outside(path: str | Path, inside: Sequence[str | Path]) -> None:
+    local = [Path(one) for one in inside if "://" not in str(one)]
+    if not inside or "://" in str(path):
+        return
+    try:
+        real = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError):  # not there, or links that go round: who opens it says so
+        return
+    if not any(real.is_relative_to(one.resolve()) for one in local):
+        raise BadFrame(
+            f"{path}: is a link to a file outside of raw.raw_dirs, which is not followed; add the directory of that "
+            "file to raw.raw_dirs if it is meant"
+        )
 
 
 def _read_bytes(path: str | Path, store: ObjectStore | None) -> bytes:

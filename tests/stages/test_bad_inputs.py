@@ -11,7 +11,10 @@ from astropy.table import Table
 
 from lightcurver_ops.bookkeeping import frames, ledger
 from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.raw_files import known_raw_files
+from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import ConfigurationError, QualityGate, TemporaryFailure
+from lightcurver_ops.operations.arrivals import notice_raw_files
 from lightcurver_ops.simulation import faults
 from lightcurver_ops.stages.base import RunOptions
 from lightcurver_ops.stages.pipeline import run_pipeline, stage_number
@@ -64,6 +67,23 @@ def test_bad_frames_are_quarantined_with_a_reason_and_the_others_go_on(season):
         usable = [Path(row.image_relpath).stem for row in frames.usable_frames(connection, lens.name)]
     assert usable == good
     assert {path: path.read_bytes() for path in before} == before
+    lens.close()
+
+
+def test_a_link_out_of_the_raw_directories_is_not_followed(season):
+    outside = season.raw[0].rename(season.directory / "elsewhere.fits")
+    link = season.directory / "raw" / "small_link.fits"
+    link.symlink_to(outside)
+    lens = season.lens()
+    report = run_pipeline(lens, last=stage_number(IMPORT))[1].report
+    assert report.done == 5
+    assert list(report.quarantined) == [str(link)]
+    notice_raw_files(lens, Watch(settle_seconds=0))
+    with reading(lens.engine) as connection:
+        noticed = known_raw_files(connection, lens.name)
+    assert noticed[str(link)].night is None
+    for said in (noticed[str(link)].problem, report.quarantined[str(link)]):
+        assert "is a link to a file outside of raw.raw_dirs" in said
     lens.close()
 
 

@@ -329,3 +329,32 @@ def test_headers_of_missing_files(tmp_path):
         read_raw_header("memory://headers/none.fits")
     with pytest.raises(ConfigurationError, match="nosuch"):
         read_raw_header("nosuch://bucket/raw.fits")
+
+
+def test_a_link_is_followed_within_the_raw_directories_only(tmp_path, raw):
+    night, archive = tmp_path / "night", tmp_path / "archive"
+    night.mkdir()
+    archive.mkdir()
+    raw = raw.rename(archive / "raw.fits")
+    secret = tmp_path / "secret.txt"
+    secret.write_text("password")
+    (night / "link.fits").symlink_to(raw)
+    (night / "twice.fits").symlink_to(night / "link.fits")
+    (night / "secret.fits").symlink_to("../secret.txt")
+    (night / "loop.fits").symlink_to(night / "loop.fits")
+    (tmp_path / "other_name").symlink_to(night)
+    for path in (night / "link.fits", night / "twice.fits", tmp_path / "other_name" / "link.fits"):
+        for directories in ([night, archive], [str(tmp_path / "other_name"), archive], [tmp_path]):
+            assert read_raw(path, inside=directories).data.shape == PIXELS.shape
+            assert read_raw_header(path, inside=directories)["EXPTIME"] == 60
+        for read in (read_raw, read_raw_header):
+            with pytest.raises(BadFrame, match="is a link to a file outside"):
+                read(path, inside=["s3://bucket/raw", night])
+    for read in (read_raw, read_raw_header):
+        with pytest.raises(BadFrame, match="is a link") as caught:
+            read(night / "secret.fits", inside=[night])
+        assert "passw" not in str(caught.value)
+        with pytest.raises(BadFrame, match="cannot be read"):
+            read(night / "loop.fits", inside=[night])
+        with pytest.raises(BadFrame, match="does not exist"):
+            read(night / "none.fits", inside=[night])
