@@ -144,6 +144,12 @@ class RunningObservatory:
             states.setdefault(task["task_id"], []).append(task["state"])
         return states
 
+    def runs_to_come(self) -> bool:
+        """Whether something has happened that the scheduler has not started a season's run for yet."""
+        answers = [self.api.get(f"/dags/{lens}__season/assets/queuedEvents") for lens in self.truths]
+        assert {answer.status_code for answer in answers} <= {200, 404}
+        return any(answer.status_code == 200 and answer.json()["total_entries"] for answer in answers)
+
     def wait_for_runs(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Until a condition on the list of runs holds, and none is at work; returns them."""
 
@@ -151,7 +157,10 @@ class RunningObservatory:
 
         def over() -> bool:
             seen[:] = self.runs()
-            return condition(seen) and not any(run["state"] in ("queued", "running") for run in seen)
+            if not condition(seen) or any(run["state"] in ("queued", "running") for run in seen):
+                return False
+            # A night that is over has asked for a season's run, which the scheduler makes when it comes to it.
+            return not self.runs_to_come() and self.runs() == seen
 
         if not wait_for(over, PATIENCE_S, 2.0):
             lines = [f"{run['dag_id']} {run['dag_run_id']} {run['state']}" for run in self.runs()]

@@ -84,6 +84,8 @@ SIZES = {
 }
 # Where a value may be missing: there is no GPU, no worker process, or nothing that it would be.
 MAY_BE_MISSING = {"device_mib", "first_call_cached_s", "compile_s", "peak_worker_mib"}
+# Of a bad epoch that is set aside: its own error.
+MAY_BE_MISSING |= {"own"}
 # Of pages: what only one of them has. Of tasks: what none has in so short a time.
 MAY_BE_MISSING |= {"next_s", "aside_s", "kb", "task_core_s", "tasks_per_s"}
 
