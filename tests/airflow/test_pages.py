@@ -101,7 +101,8 @@ def test_the_observatory_lists_each_lens_with_its_last_night_and_curves(viewer, 
     assert row.count("<polyline") == 2
 
 
-def test_a_lens_that_a_user_may_not_read_is_not_listed(web, looking, monkeypatch):
+def hide_small(monkeypatch):
+    """From now on nobody may read the DAGs of the lens `small`."""
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
     seen = SimpleAuthManager.is_authorized_dag
@@ -110,6 +111,10 @@ def test_a_lens_that_a_user_may_not_read_is_not_listed(web, looking, monkeypatch
         return not details.id.startswith("small__") and seen(self, details=details, **kwargs)
 
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", only_others)
+
+
+def test_a_lens_that_a_user_may_not_read_is_not_listed(web, looking, monkeypatch):
+    hide_small(monkeypatch)
     client = web.client("viewer")
     assert "small" not in got(client, "/lcops/observatory/").replace("small__", "small")
     got(client, f"{LENS}/", 403)
@@ -365,8 +370,6 @@ def test_what_is_in_the_data_is_shown_not_executed(web, own_season):
 def test_what_is_kept_of_a_database_is_that_of_all_its_lenses_whoever_looked_first(
     web, own_season, monkeypatch
 ):
-    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-
     from tests.airflow.conftest import know_dags
 
     know_dags("other__season", "other__nightly")
@@ -376,14 +379,9 @@ def test_what_is_kept_of_a_database_is_that_of_all_its_lenses_whoever_looked_fir
     (own_season.directory / "observatory.yaml").write_text(
         yaml.safe_dump({"name": "two", "lenses": [own_season.config_path.name, str(other.config_path)]})
     )
-    seen = SimpleAuthManager.is_authorized_dag
-
-    def only_others(self, *, details=None, **kwargs):
-        return not details.id.startswith("small__") and seen(self, details=details, **kwargs)
-
     client = web.client("viewer")
     with monkeypatch.context() as patch:
-        patch.setattr(SimpleAuthManager, "is_authorized_dag", only_others)
+        hide_small(patch)
         first = got(client, "/lcops/observatory/")
     assert "small__season" not in first
     assert "other__season" in first
