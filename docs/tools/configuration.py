@@ -78,6 +78,7 @@ UNITS: dict[str, str] = {
     "normalization.fluxes_fit_exclude_strategy.sigma_clip": "sigma",
     "normalization.fluxes_fit_exclude_strategy.interval": "reduced chi2",
     "roi_model.constraints_on_frame_columns": "of the column",
+    "roi_model.max_scale_difference": "of the scale",
     "roi_model.constraints_on_normalization_coefficient": "",
     "roi_model.fix_point_source_astrometry": "px",
     "roi_model.regularisation.scales": "noise sigma",

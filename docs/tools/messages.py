@@ -92,6 +92,8 @@ TEXTS: dict[tuple[str, str], str] = {
     ): "reason",
     ("stages/read_convert_skysub_character_catalog.py", "_ephemerides"): "warning",
     ("numerics/roi/judge.py", "notes"): "part",
+    ("stages/same_camera.py", "_MIRRORED"): "reason",
+    ("stages/same_camera.py", "odd_frames"): "reason",
     ("stages/usage.py", ""): "reason",
     ("storage/prepared.py", "validate_prepared"): "part",
 }

@@ -144,6 +144,12 @@ def bad_pointings(
     return bad
 
 
+def is_mirrored(polygon: FloatArray) -> bool:
+    """Whether East lies to the right where North is up, from a footprint (N, 2) of `geometry.footprint_polygon`."""
+    plane = np.column_stack(to_plane(polygon[:, 0], polygon[:, 1], *polygon[0]))
+    return bool(shapely.LinearRing(plane).is_ccw)  # counter-clockwise in pixels, as in (east, north)
+
+
 def polygon_to_text(polygon: FloatArray) -> str:
     """A footprint, (N, 2) ra, dec in degrees, as a GeoJSON Polygon (its ring closed)."""
     ring = np.vstack([polygon, polygon[:1]])

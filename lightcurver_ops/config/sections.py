@@ -405,6 +405,10 @@ class RoiModel(Section):
     """Columns of the frames table and the range that a frame needs: {seeing_arcseconds: [0, 3]}."""
     constraints_on_normalization_coefficient: Interval | None = (0.1, 10.0)
     """Range of the coefficient; null: any."""
+    max_scale_difference: Positive = 0.005
+    """Frames whose plate scale differs by more from that of the first ones take no part, as mirrored ones: the model
+    turns and moves the scene, it does not stretch it. Of two cameras, `constraints_on_frame_columns: {pixel_scale: [0.34,
+    0.36]}` chooses one."""
     fix_point_source_astrometry: bool | Positive = False
     """true: the positions of the configuration; false: fitted; a number: fitted, with this prior sigma in pixels."""
     starting_background: Path | None = None

@@ -115,6 +115,21 @@ def clouded(raw: Path, target: Path, transparency: float = 0.03, seed: int = 0) 
     return _write(target, _adu(image + np.random.default_rng(seed).normal(0, lost, data.shape)), header)
 
 
+def mirrored(raw: Path, target: Path) -> Path:
+    """Columns from right to left: a camera that was turned round, or another ROWORDER."""
+    data, header = _read(raw)
+    return _write(target, data[:, ::-1], header)
+
+
+def binned(raw: Path, target: Path) -> Path:
+    """Two by two pixels in one, the mean of their ADU."""
+    data, header = _read(raw)
+    ny, nx = (side // 2 for side in data.shape)
+    header["GAIN"] = 4 * header["GAIN"]
+    image = data[: 2 * ny, : 2 * nx].reshape(ny, 2, nx, 2).mean(axis=(1, 3))
+    return _write(target, _adu(image), header)
+
+
 def _read(raw: Path) -> tuple[Array, fits.Header]:
     with fits.open(raw) as hdus:
         data, header = hdus[0].data.copy(), hdus[0].header.copy()

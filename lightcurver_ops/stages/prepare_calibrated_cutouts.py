@@ -21,6 +21,7 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
 )
 from lightcurver_ops.stages.control_stars import controls_of_lens, object_name
 from lightcurver_ops.stages.psf_modeling import PsfModeling, field_coordinates, half_frames, read_psf_of
+from lightcurver_ops.stages.same_camera import is_odd
 from lightcurver_ops.stages.stamp_extraction import ROI
 from lightcurver_ops.stages.stamps import StampStack, read_stamps
 from lightcurver_ops.stages.usage import usage, used_frames
@@ -65,6 +66,7 @@ class PrepareCalibratedCutouts(Stage):
         "star_photometry.psf_fit_exclude_strategy",
         "roi_model.constraints_on_frame_columns",
         "roi_model.constraints_on_normalization_coefficient",
+        "roi_model.max_scale_difference",
     )
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
@@ -110,7 +112,8 @@ class PrepareCalibratedCutouts(Stage):
         from lightcurver_ops.storage import prepared as prepared_files
 
         with reading(self.lens.engine) as connection:
-            by_filter = used_frames(usage(connection, self.config))
+            usages = usage(connection, self.config)
+            by_filter = used_frames(usages)
             selection = stars.current_selection(connection, self.lens.name)
             assert selection is not None
             controls = {
@@ -135,6 +138,12 @@ class PrepareCalibratedCutouts(Stage):
             prepared_files.write_prepared(prepared_path(self.config, filter_name), prepared)
             self._write_controls(filter_name, controls[filter_name], rows, measured, calibrated)
             run.note(f"{filter_name}: {len(rows)} frames")
+            odd = [one for one in usages if one.frame.filter == filter_name and is_odd(one.reason)]
+            if odd:
+                run.note(
+                    f"{filter_name}: WARNING: {len(odd)} frames of another camera, binning or parity take no part: "
+                    f"{joined((one.frame.image_relpath for one in odd), 3)} (`lcops frames list` has the numbers)"
+                )
             if calibrated.normalization_reduced_scatter is False:
                 run.note(
                     f"{filter_name}: WARNING: zero points scatter by {calibrated.scatter:.3f} mag normalized, "

@@ -11,6 +11,7 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.sections import Exclusion
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.psf_modeling import PsfModeling
+from lightcurver_ops.stages.same_camera import odd_frames
 from lightcurver_ops.stages.stamp_extraction import StampExtraction
 from lightcurver_ops.stages.star_photometry import StarPhotometry
 
@@ -40,8 +41,16 @@ class FrameUsage:
 
 
 def usage_up_to_photometry(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
-    """For each frame, whether its star fluxes may enter the normalization."""
-    return _apply(connection, config, [_frame_reason, *_product_reasons(connection, config)])
+    """For each frame, whether its star fluxes may enter the normalization; errors as `usage`."""
+    rules = _rules_of_photometry(connection, config)
+    return _of_one_camera(
+        connection,
+        config,
+        [
+            FrameUsage(row, _first(rules, row))
+            for row in frames.all_frames(connection, config.name)
+        ],
+    )
 
 
 def usage(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
@@ -50,29 +59,28 @@ def usage(connection: sa.Connection, config: LensConfig) -> list[FrameUsage]:
     Raises:
         ConfigurationError: a constraint on a column that the frames table lacks.
     """
-    usages = _apply(
-        connection,
-        config,
-        [
-            _frame_reason,
-            *_product_reasons(connection, config),
-            _coefficient_reason(connection, config),
-            _column_reason(config),
-        ],
-    )
+    rules = [_coefficient_reason(connection, config), _column_reason(config)]
+    usages = [
+        item if item.reason else replace(item, reason=_first(rules, item.frame))
+        for item in usage_up_to_photometry(connection, config)
+    ]
     notes = photometry.epoch_notes_of(connection, config.name)
     return [
         item if item.reason else replace(item, **notes.get(item.frame.image_relpath, {})) for item in usages
     ]
 
 
-def _apply(
-    connection: sa.Connection, config: LensConfig, rules: list[Callable[[sa.Row], Reason]]
+def _first(rules: list[Callable[[sa.Row], Reason]], row: sa.Row) -> Reason:
+    return next((reason for rule in rules if (reason := rule(row))), None)
+
+
+def _of_one_camera(
+    connection: sa.Connection, config: LensConfig, usages: list[FrameUsage]
 ) -> list[FrameUsage]:
-    return [
-        FrameUsage(row, next((reason for rule in rules if (reason := rule(row))), None))
-        for row in frames.all_frames(connection, config.name)
-    ]
+    usable = [item.frame for item in usages if not item.reason]
+    chosen = _column_reason(config)  # which camera, where the user says it
+    odd = odd_frames(connection, config, usable, [row for row in usable if not chosen(row)])
+    return [item if item.reason else replace(item, reason=odd.get(item.frame.id)) for item in usages]
 
 
 def _frame_reason(row: sa.Row) -> Reason:
@@ -86,7 +94,7 @@ def _frame_reason(row: sa.Row) -> Reason:
     return None
 
 
-def _product_reasons(connection: sa.Connection, config: LensConfig) -> list[Callable[[sa.Row], Reason]]:
+def _rules_of_photometry(connection: sa.Connection, config: LensConfig) -> list[Callable[[sa.Row], Reason]]:
     def made_by(stage: str, what: str) -> Callable[[sa.Row], Reason]:
         known = ledger.products_of(connection, config.name, stage)
 
@@ -99,6 +107,7 @@ def _product_reasons(connection: sa.Connection, config: LensConfig) -> list[Call
         return reason
 
     return [
+        _frame_reason,
         made_by(StampExtraction.name, "cutouts"),
         made_by(PsfModeling.name, "PSF"),
         _psf_shape_reason(connection, config),
