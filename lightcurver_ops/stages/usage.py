@@ -46,10 +46,7 @@ def usage_up_to_photometry(connection: sa.Connection, config: LensConfig) -> lis
     return _of_one_camera(
         connection,
         config,
-        [
-            FrameUsage(row, _first(rules, row))
-            for row in frames.all_frames(connection, config.name)
-        ],
+        [FrameUsage(row, _first(rules, row)) for row in frames.all_frames(connection, config.name)],
     )
 
 

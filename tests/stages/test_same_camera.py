@@ -46,9 +46,7 @@ def mixed(reduced_season, tmp_path_factory):
     faults.mirrored(season.raw[0], raw / "z_mirrored.fits")
     faults.binned(season.raw[1], raw / "z_binned.fits")
     other_camera(season, raw / "z_camera.fits", 0.365)
-    season.configure(
-        plate_solving={"plate_scale_interval": [0.3, 0.8]}, roi_model={"do_ROI_model": False}
-    )
+    season.configure(plate_solving={"plate_scale_interval": [0.3, 0.8]}, roi_model={"do_ROI_model": False})
     lens = season.lens()
     run_pipeline(lens)
     lens.close()
