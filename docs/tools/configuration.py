@@ -23,6 +23,7 @@ UNITS: dict[str, str] = {
     "raw.header.gain.constant": "electron / ADU",
     "raw.header.exptime.constant": "s",
     "raw.header.filter.constant": "",
+    "raw.max_pixels": "px",
     "raw.trim_vertical": "px",
     "raw.trim_horizontal": "px",
     "roi.ra": "deg, ICRS",

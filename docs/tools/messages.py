@@ -70,6 +70,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("config/messages.py", "_explain_one"): "ConfigurationError",
     ("config/messages.py", "_nearest"): "part",
     ("numerics/psf/batch.py", "_status"): "reason",
+    ("numerics/gain.py", "remark"): "warning",
     ("operations/events.py", "_TITLES"): "alert",
     ("operations/observatory.py", "load_lenses"): "ConfigurationError",
     ("stages/calculate_common_and_total_footprint.py", "BAD_POINTING"): "reason",
@@ -83,6 +84,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/flux_errors.py", "common_line"): "note",
     ("stages/frame_solving.py", "_reference_trial"): "part",
     ("stages/frame_solving.py", "_second_round"): "part",
+    ("stages/gain_check.py", "contradicted_gains"): "warning",
     ("stages/plate_solving.py", "PlateSolving._unsolved"): "reason",
     ("stages/plate_solving.py", "SUSPICIOUS"): "reason",
     ("stages/publishing.py", "described"): "note",
@@ -92,9 +94,12 @@ TEXTS: dict[tuple[str, str], str] = {
     ): "reason",
     ("stages/read_convert_skysub_character_catalog.py", "_ephemerides"): "warning",
     ("numerics/roi/judge.py", "notes"): "part",
+    ("stages/raw_listing.py", "local_file"): "BadFrame",
     ("stages/same_camera.py", "_MIRRORED"): "reason",
     ("stages/same_camera.py", "odd_frames"): "reason",
     ("stages/usage.py", ""): "reason",
+    ("storage/header.py", "_contradictions"): "warning",
+    ("storage/header.py", "_what_is_wrong"): "part",
     ("storage/prepared.py", "validate_prepared"): "part",
 }
 

@@ -12,6 +12,7 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.loading import load_lens_with_notices
 from lightcurver_ops.config.template import PLACEHOLDER, lens_template
 from lightcurver_ops.errors import BadFrame, ConfigurationError, LightcurverError
+from lightcurver_ops.stages.gain_check import remark_on_image
 from lightcurver_ops.stages.reference_stars import DEFAULT_NUMBER, Purpose
 
 
@@ -128,6 +129,12 @@ def _raw(lens: LensConfig) -> list[str]:
         files = list_raw_files(lens.raw)
     except LightcurverError as error:
         return [str(error)]
+    unreadable = [one.problem for one in files if one.problem]
+    files = [one for one in files if not one.problem]
+    if not files:
+        return [str(problem) for problem in unreadable[:1]]
+    for problem in unreadable:
+        typer.echo(f"note: {problem}")
     typer.echo(f"  {len(files)} raw frames found; reading the first: {files[0].path}")
     from lightcurver_ops.storage import header, raw
     from lightcurver_ops.storage.object_store import store_of
@@ -137,6 +144,7 @@ def _raw(lens: LensConfig) -> list[str]:
             files[0].path,
             hdu_data=lens.raw.hdu_data,
             hdus_header=lens.raw.hdus_header,
+            max_pixels=lens.raw.max_pixels,
             store=store_of(lens.raw, lens.workdir),
             inside=lens.raw.raw_dirs,
         )
@@ -148,6 +156,8 @@ def _raw(lens: LensConfig) -> list[str]:
         f"  {nx} x {ny} px, MJD {fields.mjd:.5f} (middle of the exposure), {fields.exptime:g} s, "
         f"{fields.gain:g} electron/ADU, filter {fields.filter}"
     )
+    for remark in filter(None, [*fields.remarks, remark_on_image(image.data, fields.gain)]):
+        typer.echo(f"note: {files[0].path}: {remark}")
     if lens.band_of(fields.filter) is None:
         return [
             f"zero_points.photometric_band has no entry for the filter {fields.filter} of this frame: "

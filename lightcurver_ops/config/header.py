@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from lightcurver_ops.config.base import Section
 
@@ -45,4 +45,12 @@ class HeaderMapping(Section):
     gain: HeaderField = HeaderField(keyword="GAIN")
     """Electrons per ADU."""
     filter: HeaderField = HeaderField(keyword="FILTER")
-    """Name of the filter; frames of each filter are calibrated and modelled on their own."""
+    """Name of the filter; frames of each filter are calibrated and modelled on their own. Of a list (FILTER1, FILTER2)
+    what is not Clear, Open, Empty, None, Air, Free or Blank counts, joined by +."""
+
+    @field_validator("exptime", "gain")
+    @classmethod
+    def _of_one_keyword(cls, field: HeaderField) -> HeaderField:
+        if isinstance(field.keyword, list):
+            raise ValueError("a list of keywords makes no number: name one")
+        return field

@@ -28,6 +28,9 @@ ControlList = Annotated[StarList, Field(max_length=3)]
 ColumnName = str
 
 
+MAX_PIXELS = 100_000_000
+
+
 class Raw(Section):
     """Where the raw frames are and how to read them."""
 
@@ -50,6 +53,9 @@ class Raw(Section):
     """The HDU that holds the image."""
     hdus_header: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     """The HDUs whose headers are merged, a later one wins."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    """Files whose headers announce larger images, or that unpack to more than 8 bytes for each of so many pixels, are
+    refused before memory is taken for them."""
     trim_vertical: int = Field(default=0, ge=0)
     """Pixels cut off at the top and at the bottom."""
     trim_horizontal: int = Field(default=0, ge=0)
@@ -407,8 +413,8 @@ class RoiModel(Section):
     """Range of the coefficient; null: any."""
     max_scale_difference: Positive = 0.005
     """Frames whose plate scale differs by more from that of the first ones take no part, as mirrored ones: the model
-    turns and moves the scene, it does not stretch it. Of two cameras, `constraints_on_frame_columns: {pixel_scale: [0.34,
-    0.36]}` chooses one."""
+    turns and moves the scene, it does not stretch it. Of two cameras, `constraints_on_frame_columns: {pixel_scale:
+    [0.34, 0.36]}` chooses one."""
     fix_point_source_astrometry: bool | Positive = False
     """true: the positions of the configuration; false: fitted; a number: fitted, with this prior sigma in pixels."""
     starting_background: Path | None = None

@@ -91,7 +91,7 @@ def _is_known(raw: RawFile, row: sa.Row | None, read_as: str) -> bool:
 
 def _at_rest(files: list[RawFile], watch: Watch) -> list[RawFile]:
     """Of local files that look settled, those that do not grow before our eyes: clocks of file servers differ."""
-    local = [raw for raw in files if "://" not in raw.path]
+    local = [raw for raw in files if "://" not in raw.path and not raw.problem]
     if not local or watch.marker_suffix is not None or not watch.settle_seconds:
         return files
     time.sleep(min(1.0, watch.settle_seconds))
@@ -117,7 +117,7 @@ def is_complete(raw: RawFile, watch: Watch, now: float, store: ObjectStore | Non
 
     An object in a store appears only when it is whole. ``store``: of a file in S3 storage, where its marker is.
     """
-    if watch.marker_suffix is not None:
+    if watch.marker_suffix is not None and not raw.problem:
         return _exists(raw.path + watch.marker_suffix, store or ObjectStore())
     if "://" in raw.path:
         return True
@@ -140,10 +140,16 @@ def _row(lens: Lens, raw: RawFile) -> dict[str, Any]:
     from lightcurver_ops.storage.raw import read_raw_header
 
     settings = lens.config.raw
-    mjd, night, problem = None, None, None
+    mjd, night, problem = None, None, raw.problem
     try:
+        if problem:
+            raise BadFrame(problem)
         header = read_raw_header(
-            raw.path, hdus_header=settings.hdus_header, store=store_of(settings), inside=settings.raw_dirs
+            raw.path,
+            hdus_header=settings.hdus_header,
+            max_pixels=settings.max_pixels,
+            store=store_of(settings),
+            inside=settings.raw_dirs,
         )
         mjd = headers.fields_of(header, settings, raw.path).mjd
         night = night_of_mjd(mjd, timezone_name(lens.config)).isoformat()

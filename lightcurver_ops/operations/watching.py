@@ -20,7 +20,7 @@ from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import LightcurverError
 from lightcurver_ops.operations.arrivals import is_complete, is_marker
 from lightcurver_ops.operations.observatory import Observatory, load_lenses
-from lightcurver_ops.stages.raw_listing import RawFile, list_remote
+from lightcurver_ops.stages.raw_listing import RawFile, list_remote, local_file
 from lightcurver_ops.storage.object_store import ObjectStore, is_object, store_of
 
 log = logging.getLogger(__name__)
@@ -84,8 +84,7 @@ class LocalRoot:
                     if entry.is_dir(follow_symlinks=False):  # as the listing of raw files does
                         subdirectories.append(entry.path)
                     elif entry.is_file():
-                        status = entry.stat()
-                        found.append(RawFile(entry.path, status.st_size, str(status.st_mtime_ns)))
+                        found.append(local_file(Path(entry.path), entry.stat()))
                 except FileNotFoundError:
                     continue
                 except OSError as error:

@@ -125,13 +125,22 @@ def frame_shape(connection: sa.Connection, config: LensConfig) -> tuple[int, int
     from lightcurver_ops.storage.object_store import store_of
     from lightcurver_ops.storage.raw import read_raw_header
 
-    raw, store = config.raw, store_of(config.raw)
-    path = list_raw_files(raw)[0].path
-    for number in (raw.hdu_data, 1):  # an fpack'ed file keeps in HDU 1 what was in HDU 0
-        header = read_raw_header(path, hdus_header=(number,), store=store, inside=raw.raw_dirs)
-        if header.get("NAXIS", 0) >= 2:
-            return header["NAXIS2"] - 2 * raw.trim_vertical, header["NAXIS1"] - 2 * raw.trim_horizontal
-    raise BadFrame(f"{path}: no image in HDU {raw.hdu_data}; set raw.hdu_data to the number of the image")
+    raw = config.raw
+    first = next((one for one in list_raw_files(raw) if not one.problem), None)
+    if first is None:
+        raise BadFrame("no raw file has a path that can be kept: `lcops check` says why")
+    header = read_raw_header(
+        first.path,
+        hdus_header=(raw.hdu_data,),
+        max_pixels=raw.max_pixels,
+        store=store_of(raw),
+        inside=raw.raw_dirs,
+    )
+    if header.get("NAXIS", 0) >= 2:
+        return header["NAXIS2"] - 2 * raw.trim_vertical, header["NAXIS1"] - 2 * raw.trim_horizontal
+    raise BadFrame(
+        f"{first.path}: no image in HDU {raw.hdu_data}; set raw.hdu_data to the number of the image"
+    )
 
 
 def _given(directory: Path) -> Path:

@@ -1,13 +1,18 @@
 """Which raw files a lens has: local directories and fsspec URLs."""
 
+import os
 import re
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
+from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.config.sections import Raw
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 from lightcurver_ops.storage.object_store import ObjectStore, is_object, store_of
+
+LONGEST_PATH = 400
+"""Characters of a path that the bookkeeping keeps as the name of a unit (`products.unit`)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -17,12 +22,14 @@ class RawFile:
     path: str
     size: int
     modified: str
+    problem: str | None = None
+    """Why it cannot be imported whatever is in it: its path, here as it can be written, is not one to be kept."""
 
     @property
     def stem(self) -> str:
         """File name without its suffixes (``x.fits.gz``: ``x``)."""
         name = PurePosixPath(self.path).name
-        return re.sub(r"(?i)(\.(fits?|fts|fz|gz|bz2))+$", "", name) or name
+        return re.sub(r"(?i)(\.(fits?|fts|fz|gz|bz2|xz|zip))+$", "", name) or name
 
 
 def list_raw_files(raw: Raw, *, may_be_empty: bool = False) -> list[RawFile]:
@@ -47,7 +54,23 @@ def list_raw_files(raw: Raw, *, may_be_empty: bool = False) -> list[RawFile]:
             f"raw.raw_dirs: no file matches '{raw.files_match_pattern}' in {', '.join(raw.raw_dirs)}; check the "
             "directories and raw.files_match_pattern"
         )
-    return sorted(found.values())
+    return sorted(found.values(), key=lambda one: one.path)
+
+
+def local_file(path: Path, status: os.stat_result) -> RawFile:
+    """A local file as it is listed."""
+    text, problem = str(path), None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+        problem = f"{text}: its name is not UTF-8, which no database keeps: rename the file, or its directory"
+    if len(text) > LONGEST_PATH:
+        digest = hash_of(text)[:8]
+        short = f"{text[: LONGEST_PATH // 2 - 10]}...{digest}...{text[-LONGEST_PATH // 2 + 10 :]}"
+        problem = f"{short}: its path has {len(text)} characters, expected at most {LONGEST_PATH}: move it up"
+        text = short
+    return RawFile(text, status.st_size, str(status.st_mtime_ns), problem)
 
 
 def _local(directory: Path) -> list[RawFile]:
@@ -59,8 +82,7 @@ def _local(directory: Path) -> list[RawFile]:
     for path in directory.rglob("*"):
         try:
             if path.is_file() and not path.name.startswith("."):
-                status = path.stat()
-                files.append(RawFile(str(path), status.st_size, str(status.st_mtime_ns)))
+                files.append(local_file(path, path.stat()))
         except FileNotFoundError:  # moved away while we looked: the next run sees where it went
             continue
     return files

@@ -1,5 +1,6 @@
 """Stage 1: raw frames become sky-subtracted images in electrons per second, with sources and a row each."""
 
+import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame, FrameUnavailable, QualityGate
 from lightcurver_ops.stages.base import Run, Stage, joined
+from lightcurver_ops.stages.gain_check import contradicted_gains
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
 
@@ -85,6 +87,7 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             else:
                 run.fail(path, units[path], outcome.error)
         self._note_odd_shapes(run)
+        self._note_remarks(set(units), run)
 
     def check(self, connection: sa.Connection, units: Collection[str] | None = None) -> None:
         """Some frame: of those asked for where it is some, else of the lens."""
@@ -109,6 +112,21 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             usual = shapes.most_common(1)[0][0]
             odd = [row.image_relpath for row in rows if (row.width, row.height) != usual]
             run.note(f"{len(odd)} frames are not {usual[0]} x {usual[1]} px as the others: {joined(odd, 3)}")
+
+    def _note_remarks(self, paths: set[str], run: Run) -> None:
+        """What is odd about the frames of this run, each kind once; and gains that the skies of all contradict."""
+        with reading(self.lens.engine) as connection:
+            rows = frames.all_frames(connection, self.lens.name)
+        kinds: dict[str, list[tuple[str, str]]] = {}
+        for row in rows:
+            if row.original_image_path in paths and row.warnings:
+                for remark in row.warnings.split("; "):
+                    kinds.setdefault(re.sub(r"[\d.]+", "", remark), []).append((remark, row.image_relpath))
+        for having in kinds.values():
+            named = joined((name for _, name in having), 3)
+            run.note(f"WARNING: {len(having)} frames: {having[0][0]} ({named})")
+        for note in contradicted_gains(rows):
+            run.note(note)
 
     def _parser_hash(self) -> str | None:
         parser = self.config.raw.header_parser
@@ -199,6 +217,7 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
     import numpy as np
 
     from lightcurver_ops.numerics import background, conversion, seeing, sources
+    from lightcurver_ops.numerics.gain import remark as noise_remark
     from lightcurver_ops.storage import frames as frame_files
     from lightcurver_ops.storage import header as headers
     from lightcurver_ops.storage import raw as raw_files
@@ -206,10 +225,13 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
 
     config, raw = task.config, task.config.raw
     name = task.raw.path
+    if task.raw.problem:
+        raise BadFrame(task.raw.problem)
     image = raw_files.read_raw(
         name,
         hdu_data=raw.hdu_data,
         hdus_header=raw.hdus_header,
+        max_pixels=raw.max_pixels,
         saturation_adu=config.cutouts.saturation_level,
         store=store_of(raw, config.workdir),
         inside=raw.raw_dirs,
@@ -292,14 +314,16 @@ def import_frame(task: ImportTask) -> dict[str, Any]:
         "ellipticity": float(np.median(found.ellipticity)),
         "inputs_hash": inputs_hash,
     }
-    return row | _ephemerides(config, fields.mjd)
+    noisy = noise_remark(level * fields.exptime, rms * fields.exptime, fields.gain)
+    values, more = _ephemerides(config, fields.mjd)
+    return {**row, **values, "warnings": "; ".join(filter(None, [*fields.remarks, noisy, *more])) or None}
 
 
-def _ephemerides(config: LensConfig, mjd: float) -> dict[str, Any]:
+def _ephemerides(config: LensConfig, mjd: float) -> tuple[dict[str, Any], list[str]]:
     columns = ("airmass", "degrees_to_moon", "moon_phase", "sun_altitude", "azimuth", "altitude")
     telescope = config.telescope
     if telescope is None:
-        return {**dict.fromkeys(columns), "warnings": None}
+        return dict.fromkeys(columns), []
     from lightcurver_ops.astrometry.ephemerides import ephemerides
 
     values = ephemerides(
@@ -313,7 +337,7 @@ def _ephemerides(config: LensConfig, mjd: float) -> dict[str, Any]:
         warnings.append(
             f"the ROI is below the horizon ({row['altitude']:.1f} deg): check telescope and time keywords"
         )
-    return {**row, "warnings": "; ".join(warnings) or None}
+    return row, warnings
 
 
 def _finite(value: Any) -> float | None:

@@ -1,8 +1,7 @@
-"""Frames of one light curve have one plate scale and one parity: those of another camera, or binning, or mirrored ones
-take no part.
+"""Frames of one light curve have one plate scale and one parity: those of another camera, or mirrored, take no part.
 
-The joint model turns and moves the scene from frame to frame; it neither stretches nor mirrors it. A scale that is off by
-4 % puts an image of a lens off by 70 mmag, in silence.
+The joint model turns and moves the scene from frame to frame; it neither stretches nor mirrors it. A scale that is off
+by 4 % puts an image of a lens off by 70 mmag, in silence.
 """
 
 from collections.abc import Sequence
@@ -76,5 +75,6 @@ def _alike(one: float, other: float, most: float) -> bool:
 
 def _usual_scale(scales: list[float], most: float) -> float:
     """The median of those that are alike, of the largest such group; of as many, that of the first one."""
-    groups = ([other for other in scales if _alike(other, one, most)] for one in scales)
-    return median(max(groups, key=len))
+    groups = [[other for other in scales if _alike(other, one, most)] for one in scales]
+    largest = max(map(len, groups))
+    return median(next(group for group in groups if len(group) == largest))

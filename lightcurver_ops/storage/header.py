@@ -4,13 +4,13 @@ import importlib.util
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import astropy.units as u
-from astropy.io.fits import Header
+from astropy.io.fits import Header, VerifyError
 from astropy.time import Time
 
 from lightcurver_ops.config.sections import Raw
@@ -18,9 +18,14 @@ from lightcurver_ops.errors import BadFrame, ConfigurationError
 
 _UNITS = {"exptime": u.s, "gain": u.electron / u.adu}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}$")
-_TIME = re.compile(
-    r"(?P<time>\d{1,2}:\d{2}(:\d{2}(\.\d*)?)?)\s*(?P<offset>Z|UTC?|[+-]\d{2}:?\d{2})?$", re.IGNORECASE
+_TIME = re.compile(  # ISO 8601 allows a decimal comma
+    r"(?P<hour>\d{1,2})(?P<rest>:\d{2}(:\d{2}([.,]\d*)?)?)\s*(?P<half>[ap]\.?m\.?)?\s*"
+    r"(?P<offset>Z|UTC?|[+-]\d{2}:?\d{2})?$",
+    re.IGNORECASE,
 )
+_NO_FILTER = {"clear", "open", "empty", "none", "air", "free", "blank", "-"}
+LONGEST_FILTER = 40  # characters
+UNNAMED = "unnamed"
 # Digital astronomy, with room: a Julian date in place of a modified one, or seconds, fall outside.
 _FIRST_MJD, _LAST_MJD = 30000.0, 110000.0
 _SHIFT = {"start": 0.5, "middle": 0.0, "end": -0.5}
@@ -30,18 +35,23 @@ Parser = Callable[[Header], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class HeaderFields:
-    """What a frame's header says: mjd (UTC; by a mapping: mid-exposure), gain (e-/ADU), exptime (s), filter."""
+    """What a frame's header says: mjd (UTC; by a mapping: mid-exposure), gain (e-/ADU), exptime (s), filter.
+
+    And what is odd about it, but no reason to refuse it.
+    """
 
     mjd: float
     gain: float
     exptime: float
     filter: str
+    remarks: tuple[str, ...] = ()
 
 
 def fields_of(header: Header, raw: Raw, path: str | Path) -> HeaderFields:
     """Read the fields as a configuration says: with the user's Python file, or by the mapping; errors of both."""
     if raw.header_parser is not None:
-        return parse_with(load_header_parser(raw.header_parser), header, path)
+        otherwise = raw.header.filter.model_dump(exclude_none=True)
+        return parse_with(load_header_parser(raw.header_parser), header, path, otherwise)
     return read_header_fields(header, raw.header.model_dump(exclude_none=True), path)
 
 
@@ -76,7 +86,27 @@ def read_header_fields(
         gain=_quantity(header, mapping, "gain", path),
         exptime=exptime,
         filter=_filter(_value(header, mapping["filter"], "filter", path), path),
+        remarks=tuple(_contradictions(header, mapping)),
     )
+
+
+def _contradictions(header: Header, mapping: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Keywords in use that stand twice, with different values: astropy, and we, read the first."""
+    for field in mapping.values():
+        asked = field.get("keyword") or []
+        for keyword in [asked] if isinstance(asked, str) else asked:
+            count = header.count(keyword) if keyword in header else 0
+            values = [_readable(header, keyword, place) for place in range(count)] if count > 1 else []
+            if any(value != values[0] for value in values):
+                said = ", ".join(map(str, values))
+                yield f"the header has {keyword} {len(values)} times ({said}): the first is used"
+
+
+def _readable(header: Header, keyword: str, place: int) -> Any:
+    try:
+        return header[keyword, place]
+    except VerifyError:
+        return "unreadable"
 
 
 def load_header_parser(path: str | Path) -> Parser:
@@ -106,8 +136,17 @@ def load_header_parser(path: str | Path) -> Parser:
     return parser
 
 
-def parse_with(parser: Parser, header: Header, path: str | Path) -> HeaderFields:
+def parse_with(
+    parser: Parser, header: Header, path: str | Path, filter_field: Mapping[str, Any] | None = None
+) -> HeaderFields:
     """Apply the user's function to a header; its mjd is taken as it is.
+
+    Args:
+        parser: the function. It may leave out the filter.
+        header: of the frame.
+        path: for messages.
+        filter_field: as in `read_header_fields`: the filter where the function says none. Where that is not in the
+            header either, all frames are of one filter, `UNNAMED`.
 
     Raises:
         BadFrame: the function fails for this header, or returns something else than four usable values.
@@ -118,7 +157,7 @@ def parse_with(parser: Parser, header: Header, path: str | Path) -> HeaderFields
         raise BadFrame(f"{path}: parse_header failed on its header: {_named(error)}") from error
     if not isinstance(values, Mapping):
         raise BadFrame(f"{path}: parse_header returned {values!r}, expected a dictionary")
-    missing = [name for name in ("mjd", "gain", "exptime", "filter") if name not in values]
+    missing = [name for name in ("mjd", "gain", "exptime") if name not in values]
     if missing:
         raise BadFrame(
             f"{path}: parse_header returned no {', '.join(missing)} (it returned {', '.join(values)})"
@@ -131,8 +170,15 @@ def parse_with(parser: Parser, header: Header, path: str | Path) -> HeaderFields
         mjd=_plausible_mjd(number("mjd"), "mjd returned by parse_header", path),
         gain=_positive(number("gain"), "gain returned by parse_header", path),
         exptime=_positive(number("exptime"), "exptime returned by parse_header", path),
-        filter=_filter(values["filter"], path),
+        filter=_filter(values["filter"] if "filter" in values else _or_unnamed(header, filter_field), path),
     )
+
+
+def _or_unnamed(header: Header, field: Mapping[str, Any] | None) -> Any:
+    field = field or {}
+    keywords = field.get("keyword") or []
+    known = [header[one] for one in ([keywords] if isinstance(keywords, str) else keywords) if one in header]
+    return field.get("constant") or known or UNNAMED
 
 
 def _value(header: Header, field: Mapping[str, Any], name: str, path: str | Path) -> Any:
@@ -154,7 +200,15 @@ def _card(header: Header, keyword: str, name: str, path: str | Path) -> Any:
     try:
         return header[keyword]
     except Exception as error:  # astropy parses a card when it is asked for
-        raise BadFrame(f"{path}: keyword {keyword}: the card cannot be read: {_named(error)}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = next(
+                (card.image for card in header.cards if card.keyword == keyword.upper()), ""
+            ).rstrip()
+        raise BadFrame(
+            f"{path}: keyword {keyword}: its card '{image}' breaks the FITS standard (a decimal comma? a string "
+            "without quotes?): correct the header, or give a constant"
+        ) from error
 
 
 def _quantity(header: Header, mapping: Mapping[str, Mapping[str, Any]], name: str, path: str | Path) -> float:
@@ -193,10 +247,22 @@ def _positive(value: float, what: str, path: str | Path) -> float:
 
 
 def _filter(value: Any, path: str | Path) -> str:
-    name = value.strip() if isinstance(value, str) else str(value)
-    if not name or value is None:
+    """The name of a filter; of those in several wheels, those that are not empty."""
+    names = [str(one).strip() for one in (value if isinstance(value, list) else [value]) if one is not None]
+    name = "+".join([one for one in names if one.lower() not in _NO_FILTER and one] or names[:1])
+    if not name:
         raise BadFrame(
             f"{path}: the filter is {value!r}, expected a name; give a constant if there is no filter"
+        )
+    if len(name) > LONGEST_FILTER:
+        raise BadFrame(
+            f"{path}: the filter is '{name[:LONGEST_FILTER]}...', of {len(name)} characters, expected at most "
+            f"{LONGEST_FILTER}; give a constant, or a header parser that shortens it"
+        )
+    if "?" in name:  # what becomes of a letter that FITS has not: two such names would be one
+        raise BadFrame(
+            f"{path}: the filter is '{name}': FITS headers have ASCII letters only, others cannot be read; correct the "
+            "header, or give a constant"
         )
     return name
 
@@ -233,25 +299,45 @@ def _plausible_mjd(mjd: float, what: str, path: str | Path) -> float:
 def _from_iso(value: Any, what: str, path: str | Path) -> float:
     if isinstance(value, list):
         # A full date and time in the date keyword would otherwise count twice.
-        date, time = str(value[0]).strip()[:10], str(value[-1]).strip().split("T")[-1]
+        date, time = str(value[0]).strip()[:10], re.split("[Tt]", str(value[-1]).strip())[-1]
     else:
         text = str(value).strip()
-        date, time = text[:10], text[10:].lstrip("T ")
+        date, time = text[:10], text[10:].lstrip("Tt ")
     match = _TIME.match(time)
     if not (_DATE.match(date) and match):
-        hint = (
-            "; the time of day is in another keyword: give a list [date, time]" if _DATE.match(date) else ""
-        )
         raise BadFrame(
-            f"{path}: {what} is {value!r}, expected a date and time such as 2017-12-20T01:33:43.3{hint}"
+            f"{path}: {what} is {value!r}, expected a date and time such as 2017-12-20T01:33:43.3"
+            f"{_what_is_wrong(date, time, isinstance(value, list))}"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on dubious years: they are refused as implausible
-            moment = Time(f"{date} {match['time']}", format="iso", scale="utc")
+            hour = _hour(int(match["hour"]), match["half"])
+            moment = Time(f"{date} {hour:02d}{match['rest'].replace(',', '.')}", format="iso", scale="utc")
     except ValueError as error:
         raise BadFrame(f"{path}: {what} is {value!r}: {error}") from error
     return float(moment.mjd) - _offset_days(match["offset"])
+
+
+def _what_is_wrong(date: str, time: str, is_list: bool) -> str:
+    if not _DATE.match(date):
+        return ""
+    if is_list:
+        return "; the time of day must be written as hours:minutes:seconds"
+    return "" if time else "; if the time of day is in another keyword, give a list [date, time]"
+
+
+def _hour(hour: int, half: str | None) -> int:
+    """Of 24 hours.
+
+    Raises:
+        ValueError: an hour that the half of the day does not have.
+    """
+    if half is None:
+        return hour
+    if not 1 <= hour <= 12:
+        raise ValueError(f"hour {hour} does not go with {half}")
+    return hour % 12 + (12 if half[0] in "pP" else 0)
 
 
 def _offset_days(offset: str | None) -> float:

@@ -1,12 +1,9 @@
 """Raw frames, as the telescope left them. They are only ever read."""
 
-import bz2
 import errno
-import gzip
 import hashlib
 import io
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +14,20 @@ from astropy.io import fits
 from astropy.io.fits import Header
 from numpy.typing import NDArray
 
-from lightcurver_ops.errors import BadFrame, ConfigurationError, FrameUnavailable, TemporaryFailure
+from lightcurver_ops.config.sections import MAX_PIXELS
+from lightcurver_ops.errors import (
+    BadFrame,
+    ConfigurationError,
+    FrameUnavailable,
+    LightcurverError,
+    TemporaryFailure,
+)
+from lightcurver_ops.storage.fits_limits import refuse_what_is_too_large, unpacked
 from lightcurver_ops.storage.object_store import ObjectStore, is_object
 
 # Beyond this part of saturated pixels, nothing in the frame can be measured (twilight, dome light).
 _SATURATED_PART = 0.5
+_HEAD = 1 << 18  # bytes of a file that is not packed, in which its headers' cards are looked at first
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
 _PASSING |= {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
@@ -42,39 +48,42 @@ def read_raw(
     hdu_data: int = 0,
     hdus_header: Sequence[int] = (0,),
     saturation_adu: float | None = None,
+    max_pixels: int = MAX_PIXELS,
     store: ObjectStore | None = None,
     inside: Sequence[str | Path] = (),
 ) -> RawImage:
-    """Read a raw frame: plain, gzip, bzip2 or fpack compressed FITS, local or remote.
+    """Read a raw frame: FITS, plain or packed by gzip, bzip2, xz, zip or fpack, local or remote.
 
-    BZERO, BSCALE and BLANK are applied. An fpack'ed file keeps the image that was in HDU 0 in HDU 1: asking for 0 finds
-    it. Planes of length 1 beyond the second axis are dropped.
+    BZERO, BSCALE and BLANK are applied. An fpack'ed file keeps the image and the header that were in HDU 0 in HDU 1:
+    asking for 0 finds both. Planes of length 1 beyond the second axis are dropped.
 
     Args:
         path: local path, or a URL that fsspec knows (`s3://...`; S3 needs the package s3fs).
         hdu_data: number of the HDU of the image.
         hdus_header: numbers of the HDUs whose headers are merged, in this order: the later ones win.
         saturation_adu: saturation level; a frame of which more than half is saturated is refused.
+        max_pixels: a larger image is refused before anything is allocated for it.
         store: of an s3:// URL, with the cache through which it is read; None: Amazon's, without a cache.
         inside: directories in one of which a local file must lie when its links are followed; none: anywhere. Who may
             write into a raw directory must not have this program read what they may not.
 
     Raises:
-        FrameUnavailable: this user may not read it.
-        BadFrame: missing, unreadable, outside, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, all
-            NaN, constant, or saturated.
+        FrameUnavailable: this user may not read it, or the memory does not suffice.
+        BadFrame: missing, unreadable, outside, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, too
+            large, all NaN, constant, or saturated.
         TemporaryFailure: the disk or the network failed.
         ConfigurationError: the package for this kind of URL is missing.
     """
     _refuse_outside(path, inside)
     stored = _read_bytes(path, store)
-    content = _decompressed(stored, path)
+    content = unpacked(stored, path, max_pixels)
     if not content:
         raise BadFrame(
             f"{path}: the file is empty (0 bytes), expected a FITS image: copy it again from the telescope"
         )
     if not content.startswith(b"SIMPLE  ="):
         raise BadFrame(f"{path}: not a FITS file: it starts with {content[:9]!r}, expected b'SIMPLE  ='")
+    refuse_what_is_too_large(content, path, max_pixels)
     try:
         # Headers of telescopes bend the standard in harmless ways; what matters is checked below.
         with warnings.catch_warnings():
@@ -83,16 +92,13 @@ def read_raw(
             with fits.open(io.BytesIO(content), memmap=False, uint=False) as hdus:
                 header = _merged_header(hdus, hdus_header, path)
                 data = np.array(_image_hdu(hdus, hdu_data, path).data, dtype=np.float64)
-    except (
-        OSError,
-        TypeError,
-        ValueError,
-        EOFError,
-        zlib.error,
-        fits.VerifyError,
-        IndexError,
-        KeyError,
-    ) as error:
+    except LightcurverError:
+        raise
+    except MemoryError as error:
+        raise FrameUnavailable(
+            f"{path}: there is not enough memory to read it; lower compute.processes, or raw.max_pixels"
+        ) from error
+    except Exception as error:  # whatever the library makes of a damaged file: it is this file's
         raise BadFrame(
             f"{path}: truncated or corrupt: {len(content)} bytes do not hold the image that its header announces "
             f"({error}); copy it again from the telescope"
@@ -106,13 +112,14 @@ def read_raw_header(
     path: str | Path,
     *,
     hdus_header: Sequence[int] = (0,),
+    max_pixels: int = MAX_PIXELS,
     store: ObjectStore | None = None,
     inside: Sequence[str | Path] = (),
 ) -> Header:
     """The header of a raw frame, merged from its HDUs, without reading its pixels where the file is not compressed.
 
     Args:
-        path, hdus_header, store, inside: as `read_raw`.
+        path, hdus_header, max_pixels, store, inside: as `read_raw`.
 
     Raises:
         BadFrame: missing, unreadable, outside, not FITS, no such HDU.
@@ -121,29 +128,35 @@ def read_raw_header(
     _refuse_outside(path, inside)
     try:
         with _opened(path, store) as stored:
-            start = stored.read(9)
+            start = stored.read(_HEAD)
             stored.seek(0)
-            file = stored if start == b"SIMPLE  =" else io.BytesIO(_decompressed(stored.read(), path))
-            if file.read(9) != b"SIMPLE  =":
-                raise BadFrame(f"{path}: not a FITS file: it starts with {start!r}, expected b'SIMPLE  ='")
-            file.seek(0)
+            file = stored
+            if not start.startswith(b"SIMPLE  ="):
+                start = unpacked(stored.read(), path, max_pixels)
+                file = io.BytesIO(start)
+            if not start.startswith(b"SIMPLE  ="):
+                raise BadFrame(
+                    f"{path}: not a FITS file: it starts with {start[:9]!r}, expected b'SIMPLE  ='"
+                )
+            refuse_what_is_too_large(start, path, max_pixels)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 # memmap=False: the file object may be remote. HDUs are read as they are asked for.
                 with fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
                     return _merged_header(hdus, hdus_header, path)
-    except (TypeError, ValueError, EOFError, fits.VerifyError, KeyError) as error:
-        raise BadFrame(
-            f"{path}: its header cannot be read ({error}); copy it again from the telescope"
-        ) from error
+    except LightcurverError:
+        raise
     except OSError as error:
-        if error.errno is None and "FITS" in str(
-            error
-        ):  # astropy's word on the content, not the storage's on itself
-            raise BadFrame(
-                f"{path}: its header cannot be read ({error}); copy it again from the telescope"
-            ) from error
-        raise _not_read(error, path) from error
+        # astropy's word on the content has no number, the storage's on itself has one
+        if error.errno is not None or "FITS" not in str(error):
+            raise _not_read(error, path) from error
+        raise _no_header(error, path) from error
+    except Exception as error:  # as in `read_raw`
+        raise _no_header(error, path) from error
+
+
+def _no_header(error: Exception, path: str | Path) -> BadFrame:
+    return BadFrame(f"{path}: its header cannot be read ({error}); copy it again from the telescope")
 
 
 def content_hash(data: NDArray) -> str:
@@ -226,25 +239,24 @@ def _opened(path: str | Path, store: ObjectStore | None) -> Any:
         raise ConfigurationError(f"{path}: not a URL that can be read: {error}") from error
 
 
-def _decompressed(content: bytes, path: str | Path) -> bytes:
-    try:
-        if content.startswith(b"\x1f\x8b"):
-            return gzip.decompress(content)
-        if content.startswith(b"BZh"):
-            return bz2.decompress(content)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise BadFrame(
-            f"{path}: truncated or corrupt compressed file ({error}); copy it again from the telescope"
-        ) from error
-    return content
-
-
 def _merged_header(hdus: fits.HDUList, numbers: Sequence[int], path: str | Path) -> Header:
+    if list(numbers) == [0] and _is_packed(hdus):
+        numbers = (0, 1)
     headers = [_hdu(hdus, number, "hdus_header", path).header.copy() for number in numbers]
     merged = headers[0] if headers else Header()
     for header in headers[1:]:
         merged.update(header)
     return merged
+
+
+def _is_packed(hdus: fits.HDUList) -> bool:
+    """Whether the first HDU is but the shell that fpack puts before the image."""
+    if hdus[0].header.get("NAXIS") != 0:
+        return False
+    try:
+        return isinstance(hdus[1], fits.CompImageHDU)
+    except IndexError:
+        return False
 
 
 def _hdu(hdus: fits.HDUList, number: int, key: str, path: str | Path) -> Any:
@@ -258,12 +270,7 @@ def _hdu(hdus: fits.HDUList, number: int, key: str, path: str | Path) -> Any:
 
 def _image_hdu(hdus: fits.HDUList, number: int, path: str | Path) -> Any:
     hdu = _hdu(hdus, number, "hdu_data", path)
-    if (
-        number == 0
-        and hdu.header.get("NAXIS") == 0
-        and len(hdus) > 1
-        and isinstance(hdus[1], fits.CompImageHDU)
-    ):
+    if number == 0 and _is_packed(hdus):
         hdu = hdus[1]
     if not hdu.is_image or hdu.header.get("NAXIS", 0) == 0:
         raise BadFrame(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from astropy.io import fits
 from astropy.table import Table
 
 from lightcurver_ops.bookkeeping import frames, ledger
@@ -85,6 +86,50 @@ def test_a_link_out_of_the_raw_directories_is_not_followed(season):
     for said in (noticed[str(link)].problem, report.quarantined[str(link)]):
         assert "is a link to a file outside of raw.raw_dirs" in said
     lens.close()
+
+
+def test_names_that_no_database_keeps_are_left_out_by_themselves(season):
+    raw = season.directory / "raw"
+    odd = Path(os.fsdecode(os.fsencode(raw) + b"/z_\xff.fits"))
+    faults.other_pixels(season.raw[0], odd)
+    deep = raw / ("d" * 200) / ("e" * 200)
+    deep.mkdir(parents=True)
+    faults.other_pixels(season.raw[1], deep / "z_deep.fits")
+    faults.other_pixels(season.raw[2], raw / "z_filter.fits")
+    with fits.open(raw / "z_filter.fits", mode="update") as hdus:
+        hdus[0].header["FILTER"] = "Bessell R with a remark of the observer, long"
+    lens = season.lens()
+    report = run_pipeline(lens, last=stage_number(IMPORT))[1].report
+    assert report.done == len(season.raw)
+    assert not report.failures
+    said = "\n".join(report.quarantined.values())
+    assert r"/raw/z_\xff.fits: its name is not UTF-8" in said
+    assert re.search(r"z_deep\.fits: its path has \d+ characters, expected at most 400: move it up", said)
+    assert "of 45 characters, expected at most 40" in said
+    notice_raw_files(lens, Watch(settle_seconds=0))
+    with reading(lens.engine) as connection:
+        problems = {row.path: row.problem for row in known_raw_files(connection, lens.name).values()}
+    assert len(problems) == len(season.raw) + 3
+    assert sum(bool(problem) for problem in problems.values()) == 3
+    assert all(len(path) <= 400 for path in problems)
+    lens.close()
+
+
+def test_what_is_odd_about_frames_is_said_by_the_run(season):
+    """Once for each kind: a keyword that stands twice, a gain that the sky contradicts."""
+    for path in season.raw[:2]:
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header.append(("EXPTIME", 30.0), end=True)
+    season.configure(raw={"header": {"gain": {"constant": 360}}})
+    lens = season.lens()
+    notes = "\n".join(run_pipeline(lens, last=stage_number(IMPORT))[1].report.notes)
+    lens.close()
+    assert re.search(
+        r"WARNING: 2 frames: the header has EXPTIME 2 times \(.*, 30\.0\): the first is used \(frames/", notes
+    )
+    assert re.search(
+        rf"WARNING: {len(season.raw)} frames: the sky of \d+ electrons.*is the gain 360 too large\?", notes
+    )
 
 
 def test_an_image_of_another_shape_is_pointed_out(season):

@@ -1,5 +1,5 @@
 import pytest
-from astropy.io.fits import Header
+from astropy.io.fits import Card, Header
 from astropy.time import Time
 
 from lightcurver_ops.errors import BadFrame, ConfigurationError
@@ -107,6 +107,9 @@ def test_units_and_constants():
         ({"UT-OBS": "yesterday"}, "UT-OBS.*'yesterday'"),
         ({"UT-OBS": "2017-13-40T01:00:00"}, "UT-OBS.*2017-13-40"),
         ({"UT-OBS": "2017-12-20"}, "another keyword.*list"),
+        ({"FILTER": "r" * 41}, r"filter is 'r{40}\.\.\.', of 41 characters, expected at most 40"),
+        ({"FILTER": "H??"}, r"filter is 'H\?\?': FITS headers have ASCII letters only"),
+        ({"UT-OBS": "2017-12-20T13:01:00 PM"}, "hour 13 does not go with PM"),
         ({"UT-OBS": "1907-12-20T00:00:00"}, "MJD 179.*format"),
     ],
 )
@@ -114,6 +117,76 @@ def test_unusable_headers_are_named(cards, message):
     with pytest.raises(BadFrame, match=message) as caught:
         read_header_fields(header(**cards), mapping(), "night/a.fits")
     assert "night/a.fits" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2017-12-20T01:33:43,317",
+        "2017-12-20t01:33:43.317",
+        "2017-12-20 01:33:43.317 AM",
+        "2017-12-20 1:33:43.317 a.m.",
+    ],
+)
+def test_times_as_people_write_them(text):
+    assert read_header_fields(header(**{"UT-OBS": text}), mapping(), "a.fits").mjd == pytest.approx(
+        MIDDLE, abs=1e-9
+    )
+
+
+def test_afternoon_and_midnight():
+    def mjd(text):
+        return read_header_fields(header(**{"UT-OBS": text}), mapping(), "a.fits").mjd
+
+    assert mjd("2017-12-20 01:33:43.317 PM") == pytest.approx(MIDDLE + 0.5, abs=1e-9)
+    assert mjd("2017-12-20 12:00:00 AM") == mjd("2017-12-20 00:00:00")
+
+
+def test_a_hint_fits_what_is_wrong():
+    listed = mapping(mjd={"keyword": ["DATE-OBS", "UT"]})
+    with pytest.raises(BadFrame, match="must be written as hours:minutes:seconds") as caught:
+        read_header_fields(header(**{"DATE-OBS": "2017-12-20", "UT": 16133.0}), listed, "a.fits")
+    assert "give a list" not in str(caught.value)
+    with pytest.raises(BadFrame) as caught:
+        read_header_fields(header(**{"UT-OBS": "2017-12-20T late"}), mapping(), "a.fits")
+    assert "another keyword" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_card_that_breaks_the_standard_is_shown():
+    broken = header(EXPTIME=None)
+    broken.append(Card.fromstring(b"EXPTIME =                300,0 / s"))
+    with pytest.raises(
+        BadFrame, match=r"keyword EXPTIME: its card 'EXPTIME = .*300,0.*/ s' breaks.*a decimal comma"
+    ) as caught:
+        read_header_fields(broken, mapping(), "a.fits")
+    assert "verify" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [("Clear", "r", "r"), ("g", "OPEN", "g"), ("empty", "Clear", "empty"), ("B", "ND4", "B+ND4")],
+)
+def test_a_filter_in_two_wheels(first, second, name):
+    wheels = mapping(filter={"keyword": ["FILTER1", "FILTER2"]})
+    assert read_header_fields(header(FILTER1=first, FILTER2=second), wheels, "a.fits").filter == name
+
+
+def test_a_keyword_that_stands_twice_is_said():
+    doubled = header()
+    doubled.append(("EXPTIME", 30.0), end=True)
+    fields = read_header_fields(doubled, mapping(), "a.fits")
+    assert fields.exptime == 60.0
+    assert fields.remarks == ("the header has EXPTIME 2 times (60.0, 30.0): the first is used",)
+    doubled["EXPTIME", 1] = 60.0
+    assert read_header_fields(doubled, mapping(), "a.fits").remarks == ()
+
+
+def test_a_second_card_that_cannot_be_read_is_said():
+    doubled = header()
+    doubled.append(Card.fromstring(b"EXPTIME =                300,0 / s"), end=True)
+    (remark,) = read_header_fields(doubled, mapping(), "a.fits").remarks
+    assert "(60.0, unreadable)" in remark
 
 
 def test_a_julian_date_taken_for_a_modified_one():
@@ -164,6 +237,14 @@ def test_the_user_s_own_function(tmp_path):
     assert (fields.exptime, fields.gain, fields.filter) == (60.0, 1.6, "Clear")
 
 
+def test_a_parser_may_leave_out_the_filter(tmp_path):
+    function = parser(tmp_path, "def parse_header(header): return {'mjd': 58000.0, 'gain': 1, 'exptime': 1}")
+    assert parse_with(function, header(), "a.fits").filter == "unnamed"
+    assert parse_with(function, header(), "a.fits", {"keyword": "FILTER"}).filter == "Clear"
+    assert parse_with(function, header(), "a.fits", {"keyword": "WHEEL"}).filter == "unnamed"
+    assert parse_with(function, header(), "a.fits", {"constant": "r"}).filter == "r"
+
+
 def test_two_parsers_do_not_mix(tmp_path):
     (tmp_path / "b").mkdir()
     one = parser(tmp_path, TUTORIAL)
@@ -195,7 +276,7 @@ def test_a_missing_parser(tmp_path):
     [
         ("header['NOPE']", "KeyError.*NOPE"),
         ("None", "None.*dictionary"),
-        ("{'mjd': 58000.0, 'gain': 1}", "no exptime, filter"),
+        ("{'mjd': 58000.0, 'filter': 'r'}", "no gain, exptime"),
         ("{'mjd': 58000.0, 'gain': 0, 'exptime': 1, 'filter': 'r'}", "gain.*more than 0"),
         ("{'mjd': float('nan'), 'gain': 1, 'exptime': 1, 'filter': 'r'}", "mjd.*nan"),
     ],

@@ -27,6 +27,8 @@ from lightcurver_ops.stages.pipeline import STAGE_NAMES
 from lightcurver_ops.stages.publication_summary import last_change
 from lightcurver_ops.stages.usage import usage
 
+MOST_REMARKS = 20  # kinds, shown of a night
+
 router = APIRouter(prefix="/run/{dag_id}/{run_id}", dependencies=[MayRead, MayReadRuns])
 
 
@@ -100,6 +102,9 @@ def _frames(connection: sa.Connection, lens: Lens, night: str) -> dict[str, Any]
         "used": sum(item.reason is None for item in own),
         "exposure": sum(item.frame.exptime for item in own),
         "reasons": reasons.most_common(),
+        "remarks": Counter(
+            remark for item in own for remark in (item.frame.warnings or "").split("; ") if remark
+        ).most_common(MOST_REMARKS),
         "medians": {name: _median([getattr(item.frame, name) for item in own]) for name in columns},
         "list": own,
     }
