@@ -87,6 +87,8 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/gain_check.py", "contradicted_gains"): "warning",
     ("stages/plate_solving.py", "PlateSolving._unsolved"): "reason",
     ("stages/plate_solving.py", "SUSPICIOUS"): "reason",
+    ("stages/publication_gates.py", "missed_by_fit"): "part",
+    ("stages/publication_gates.py", "missed_by_controls"): "part",
     ("stages/publishing.py", "described"): "note",
     (
         "stages/read_convert_skysub_character_catalog.py",

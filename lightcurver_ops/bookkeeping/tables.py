@@ -390,6 +390,18 @@ publications = Table(
     comment="versions of light curves; none changes after the fact",
 )
 
+withheld_light_curves = Table(
+    "withheld_light_curves",
+    metadata,
+    _lens(primary_key=True),
+    Column("filter", String(40), primary_key=True, comment="name of the filter"),
+    Column("reasons", Text, nullable=False, comment="JSON list: which gates it missed, and by how much"),
+    Column("n_epochs", Integer, nullable=False, comment="epochs in it"),
+    Column("file", Text, nullable=False, comment="where it is kept, relative to the workdir"),
+    *_provenance(),
+    comment="the newest light curve of a filter that missed a gate of the publication, until one passes",
+)
+
 light_curve_points = Table(
     "light_curve_points",
     metadata,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lightcurver_ops.bookkeeping import photometry
+from lightcurver_ops.bookkeeping import photometry, withheld
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.cli.common import Config, FilterName, Version, counted, opened, table
 from lightcurver_ops.errors import ConfigurationError
@@ -91,6 +91,14 @@ def lightcurve(
         with reading(lens.engine) as connection:
             publication = chosen_publication(connection, lens.name, config, filter_name, version)
             labels, epochs, nights = published_columns(connection, publication.id)
+            held = [
+                row for row in withheld.withheld_of(connection, lens.name) if row.filter == publication.filter
+            ]
+        for row in held:
+            typer.echo(
+                f"note: the light curve of {row.made_at:%Y-%m-%d %H:%M} UTC is withheld: {withheld.reasons_of(row)}",
+                err=True,
+            )
         for relpath in check_files(lens.workdir, publication):
             typer.echo(
                 f"note: {lens.workdir / relpath}, the snapshot of this version, is not there", err=True

@@ -35,6 +35,7 @@ class LensConfig(Section):
     normalization: sections.Normalization = sections.Normalization()
     zero_points: sections.ZeroPoints = sections.ZeroPoints()
     roi_model: sections.RoiModel = sections.RoiModel()
+    publication: sections.Publication = sections.Publication()
     compute: sections.Compute = sections.Compute()
     operations: sections.Operations = sections.Operations()
 

@@ -439,6 +439,21 @@ class RoiModel(Section):
     errors (stars.stars_to_use_control); the errors of the model are kept beside them."""
 
 
+class Publication(Section):
+    """What a light curve must pass to be published; else it is withheld, with an alert. null: no such limit."""
+
+    max_last_move: Positive | None = 0.3
+    """Of a model that did not converge: by how much of its error its last iteration may have moved a flux."""
+    max_fraction_aside: Annotated[float, Field(gt=0, le=1)] | None = 0.5
+    """Epochs, of all, that may be set aside because they do not fit what the others have in common."""
+    max_chi2: Positive | None = 5.0
+    """Median reduced chi2 of the epochs."""
+    min_fraction_measured: Annotated[float, Field(gt=0, le=1)] | None = 0.5
+    """Epochs, of all, in which each image must have a flux."""
+    max_error_factor: Positive | None = 5.0
+    """Scatter of the control stars over their quoted errors."""
+
+
 class Compute(Section):
     """How the machine is used; never changes a result."""
 

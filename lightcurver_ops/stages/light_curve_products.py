@@ -1,6 +1,7 @@
 """The files of stage 11: light curves per epoch and per night, astrometry, high-resolution images."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,29 @@ def write_light_curves(
     """Write both tables, and beside them the common errors; returns their columns and those of covariances."""
     from lightcurver_ops.storage.tables import write_json, write_table
 
+    epochs, nights = _measured_columns(labels, prepared, fit, errors)
+    for columns, kind in ((epochs, "epoch"), (nights, "night")):
+        path = prepared_path(config, filter_name, f"_photometry_per_{kind}.csv")
+        write_table(path, _without_pairs(labels, columns))
+    write_json(prepared_path(config, filter_name, "_common_errors.json"), common_errors)
+    return epochs, nights
+
+
+def write_epochs(path: Path, labels: list[str], prepared: Any, fit: Any, errors: FluxErrors) -> None:
+    """Write the table per epoch alone."""
+    from lightcurver_ops.storage.tables import write_table
+
+    epochs, _ = _measured_columns(labels, prepared, fit, errors)
+    write_table(path, _without_pairs(labels, epochs))
+
+
+def _without_pairs(labels: list[str], columns: Columns) -> Columns:
+    return {name: values for name, values in columns.items() if name not in pairs(labels)}
+
+
+def _measured_columns(
+    labels: list[str], prepared: Any, fit: Any, errors: FluxErrors
+) -> tuple[Columns, Columns]:
     count = len(prepared.mjd)
     common = {
         "frame_id": prepared.frame_id,
@@ -147,12 +171,7 @@ def write_light_curves(
     zeropoint = float(prepared.global_zeropoint)
     measured = labels, fit.flux, errors.uncertainty, zeropoint, common
     epochs = epoch_columns(*measured, errors.of_model, errors.independent)
-    nights = night_columns(*measured, errors.independent)
-    for columns, kind in ((epochs, "epoch"), (nights, "night")):
-        shown = {name: values for name, values in columns.items() if name not in pairs(labels)}
-        write_table(prepared_path(config, filter_name, f"_photometry_per_{kind}.csv"), shown)
-    write_json(prepared_path(config, filter_name, "_common_errors.json"), common_errors)
-    return epochs, nights
+    return epochs, night_columns(*measured, errors.independent)
 
 
 def write_scene(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping import ledger, photometry, stars
+from lightcurver_ops.bookkeeping import ledger, photometry, stars, withheld
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.hashing import hash_of_file
 from lightcurver_ops.config import LensConfig
@@ -35,15 +35,21 @@ from lightcurver_ops.stages.flux_errors import (
     quoted_errors,
 )
 from lightcurver_ops.stages.given_background import starting_background_path
-from lightcurver_ops.stages.light_curve_products import Columns, write_light_curves, write_scene
+from lightcurver_ops.stages.light_curve_products import (
+    Columns,
+    write_epochs,
+    write_light_curves,
+    write_scene,
+)
 from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedCutouts
 from lightcurver_ops.stages.provenance import Origins, without_nan
+from lightcurver_ops.stages.publication_gates import missed_by_controls, missed_by_fit
 from lightcurver_ops.stages.publication_summary import save_summary
 from lightcurver_ops.stages.publishing import snapshot_writer
 from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of
 from lightcurver_ops.stages.stamp_extraction import ROI
 
-MOST_MOVED = 0.3  # sigma
+WITHHELD, WITHHELD_FIGURE = "_withheld_per_epoch.csv", "_withheld_residuals.png"
 
 
 class ModelCalibratedCutouts(Stage):
@@ -69,7 +75,20 @@ class ModelCalibratedCutouts(Stage):
         "roi_model.n_iter_translations",
         "roi_model.n_iter_all",
         "roi_model.calibrate_errors",
+        "publication",
     )
+
+    def check(self, connection: sa.Connection, units: Collection[str] | None = None) -> None:
+        """No light curve is withheld, of the filters that there are."""
+        current = self.plan(connection)
+        held = [row for row in withheld.withheld_of(connection, self.lens.name) if row.filter in current]
+        for row in held:
+            raise QualityGate(
+                f"{self.lens.name}: the light curve of filter {row.filter} is withheld: {withheld.reasons_of(row)}. "
+                f"What was published before stays; this one is in {row.file}",
+                filter=row.filter,
+                epochs=row.n_epochs,
+            )
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         if not self.config.roi_model.do_ROI_model:
@@ -101,7 +120,6 @@ class ModelCalibratedCutouts(Stage):
                 for filter_name in units
             }
             before = ledger.products_of(connection, self.lens.name, self.name)
-        missed: list[QualityGate] = []
         for filter_name, inputs_hash in units.items():
             path, chosen = prepared_path(self.config, filter_name), controls_of[filter_name]
             prepared = prepared_files.read_prepared(path)
@@ -110,34 +128,66 @@ class ModelCalibratedCutouts(Stage):
                 self._forget(filter_name, ())
             fit_one = partial(self._fit, filter_name)
             fit = fit_one(self.config, prepared, scene, ROI)
-            unsupported = unsupported_fit(self.lens.name, filter_name, fit)
-            if unsupported is not None:
-                missed.append(unsupported)
-                continue
             labels = list(self.config.roi.point_sources)
-            controls = measure_controls(self.config, filter_name, chosen, fit_one)
-            self._forget(filter_name, [ROI, *(f"control_{star.name}" for star in chosen.stars)])
+            missed = missed_by_fit(self.config.publication, labels, fit)
+            controls = measure_controls(self.config, filter_name, Controls([]) if missed else chosen, fit_one)
             factor = controls.scale if self.config.roi_model.calibrate_errors else None
             errors = quoted_errors(prepared, fit, factor)
             common = common_record(labels, fit.flux, errors.common)
-            epochs, nights = write_light_curves(
-                self.config, filter_name, labels, prepared, fit, errors, common
-            )
-            write_scene(self.config, filter_name, labels, prepared, fit, scene.reference)
             record = control_record(controls, factor is not None)
-            write_controls(self.config, filter_name, controls, record)
-            if self.config.compute.diagnostics:
-                self._plot(filter_name, labels, prepared, fit, epochs, nights, controls)
+            if record is not None:
+                missed += missed_by_controls(
+                    self.config.publication, record["error_factor"], record["error_factor_uncertainty"]
+                )
             state = "converged" if fit.converged else "NOT converged"
             state = f"{state} (an update)" if fit.updated else state
             run.note(f"{filter_name}: {len(prepared.mjd)} epochs, {state}, chi2 {np.median(fit.chi2):.2f}")
             self._note_left_out(filter_name, prepared, fit, run)
+            # What is withheld is nothing to go on from.
+            self._forget(
+                filter_name, () if missed else [ROI, *(f"control_{star.name}" for star in chosen.stars)]
+            )
+            if missed:
+                self._withhold(filter_name, labels, prepared, fit, errors, missed, inputs_hash, run)
+                continue
+            epochs, nights = write_light_curves(
+                self.config, filter_name, labels, prepared, fit, errors, common
+            )
+            write_scene(self.config, filter_name, labels, prepared, fit, scene.reference)
+            write_controls(self.config, filter_name, controls, record)
+            if self.config.compute.diagnostics:
+                self._plot_residuals(filter_name, "_residuals.png", labels, prepared, fit)
+                self._plot_curves(filter_name, labels, epochs, nights, controls)
             self._note_controls(filter_name, chosen, record, run)
             self._publish(
                 filter_name, labels, prepared, fit, (errors, common), epochs, record, inputs_hash, run
             )
-        if missed:  # the light curves of other filters are published first
-            raise missed[0]
+
+    def _withhold(
+        self,
+        filter_name: str,
+        labels: list[str],
+        prepared: Any,
+        fit: Any,
+        errors: FluxErrors,
+        missed: list[str],
+        inputs_hash: str,
+        run: Run,
+    ) -> None:
+        """Keep a light curve that missed a gate beside what was published, which stays as it is."""
+        path = prepared_path(self.config, filter_name, WITHHELD)
+        write_epochs(path, labels, prepared, fit, errors)
+        if self.config.compute.diagnostics:
+            self._plot_residuals(filter_name, WITHHELD_FIGURE, labels, prepared, fit)
+        row = {
+            "lens": self.lens.name,
+            "filter": filter_name,
+            "n_epochs": len(prepared.mjd),
+            "file": path.relative_to(self.lens.workdir).as_posix(),
+            **ledger.provenance(inputs_hash),
+        }
+        run.note(f"{filter_name}: WARNING: the light curve is withheld: {'; '.join(missed)}")
+        run.done(filter_name, inputs_hash, lambda connection: withheld.withhold(connection, row, missed))
 
     def _fit(self, filter_name: str, config: LensConfig, prepared: Any, scene: Scene, name: str) -> Any:
         """Fit the lens, ``ROI``, or a control star, ``control_<name>``."""
@@ -255,25 +305,21 @@ class ModelCalibratedCutouts(Stage):
                 connection, self.lens.name, filter_name, publication, points, snapshot
             )
             save_summary(connection, self.lens.name, filter_name)
+            withheld.release(connection, self.lens.name, filter_name)
             state = "" if is_new else " (unchanged)"
             run.note(f"{filter_name}: light curve version {version}{state}")
 
         run.done(filter_name, inputs_hash, write)
+        for ending in (WITHHELD, WITHHELD_FIGURE):
+            prepared_path(self.config, filter_name, ending).unlink(missing_ok=True)
 
-    def _plot(
-        self,
-        filter_name: str,
-        labels: list[str],
-        prepared: Any,
-        fit: Any,
-        epochs: Any,
-        nights: Any,
-        controls: ControlResult,
+    def _plot_residuals(
+        self, filter_name: str, ending: str, labels: list[str], prepared: Any, fit: Any
     ) -> None:
-        from lightcurver_ops.diagnostics import light_curves, roi
+        from lightcurver_ops.diagnostics import roi
 
         roi.plot_roi(
-            prepared_path(self.config, filter_name, "_residuals.png"),
+            prepared_path(self.config, filter_name, ending),
             title=f"{self.config.roi_name} {filter_name}",
             labels=labels,
             data=prepared.data,
@@ -287,6 +333,12 @@ class ModelCalibratedCutouts(Stage):
             chi2=fit.chi2,
             loss_history=fit.loss_history,
         )
+
+    def _plot_curves(
+        self, filter_name: str, labels: list[str], epochs: Any, nights: Any, controls: ControlResult
+    ) -> None:
+        from lightcurver_ops.diagnostics import light_curves
+
         light_curves.plot_light_curves(
             prepared_path(self.config, filter_name, "_light_curves.png"),
             title=f"{self.config.roi_name} {filter_name}",
@@ -306,28 +358,3 @@ class ModelCalibratedCutouts(Stage):
 
 def _json_or_none(content: Any) -> str | None:
     return None if content is None else json.dumps(content, sort_keys=True)
-
-
-def unsupported_fit(lens: str, filter_name: str, fit: Any) -> QualityGate | None:
-    """Why a fit must not be published; None where it may be.
-
-    A fit that ends without meeting its criterion is harmless where its fluxes hardly moved any more. Above
-    `MOST_MOVED` the error of the iteration is no longer small against the quoted one.
-    """
-    count, aside = len(fit.chi2), int(np.count_nonzero(fit.aside))
-    if not fit.converged and fit.last_move > MOST_MOVED:
-        return QualityGate(
-            f"{lens}: filter {filter_name}: the joint model did not converge: its last iteration moved a flux by "
-            f"{fit.last_move:.2g} sigma, above {MOST_MOVED:g}; the last light curve stays. Look at the frames with the "
-            "largest chi2, and that roi.point_sources are right",
-            last_move=float(fit.last_move),
-        )
-    if 2 * aside >= count > 2:
-        return QualityGate(
-            f"{lens}: filter {filter_name}: {aside} of {count} epochs do not fit what the others have in common, and "
-            "nobody knows which are right; the last light curve stays. Check their PSFs, plate solutions and noise, "
-            "and eliminate what is bad (`lcops frames eliminate`)",
-            epochs=count,
-            aside=aside,
-        )
-    return None

@@ -22,6 +22,7 @@ BLOCK, CARD = 2880, 80
 MOST_AXES = 999
 BYTES_PER_PIXEL = 8  # an unpacked file may have this many for each pixel of the largest image allowed
 _CHUNK = 1 << 24
+_ENDLESS = re.compile(rb"NAXIS {3}= {1,20}\+?(\d{4,20})")
 _CARD = re.compile(
     rb"(?P<keyword>Z?(?:NAXIS|TILE)\d*|BITPIX|PCOUNT|GCOUNT|XTENSION)\s*= *(?P<value>'?[^/']*)"
 )
@@ -94,7 +95,8 @@ def _only_member(file: io.BytesIO) -> IO[bytes]:
 def refuse_what_is_too_large(content: bytes, path: str | Path, most_pixels: int) -> None:
     """Check what the headers of a FITS file announce.
 
-    Headers that cannot be followed from here on are left to the FITS library: what it allocates is in them.
+    Headers that cannot be followed from here on are left to the FITS library, which may follow them elsewhere: a number
+    of axes that it would count through is looked for in all of the file.
 
     Args:
         content: of the file, or its beginning.
@@ -104,15 +106,20 @@ def refuse_what_is_too_large(content: bytes, path: str | Path, most_pixels: int)
     Raises:
         BadFrame: more axes than FITS has, or an image with more pixels.
     """
+    if endless := _ENDLESS.search(content):
+        raise BadFrame(
+            f"{path}: a header announces {endless[1].decode()} axes, expected 0 to {MOST_AXES}; copy it again from the "
+            "telescope"
+        )
     for number, cards in enumerate(_headers(content)):
         for prefix in ("", "Z"):
             text = cards.get(f"{prefix}NAXIS")
             if text is None:
                 continue
             axes = _whole(text)
-            if axes is None or not 0 <= axes <= MOST_AXES:
+            if axes is None or axes < 0:
                 raise BadFrame(
-                    f"{path}: {prefix}NAXIS of HDU {number} is {text[:20]}, expected 0 to {MOST_AXES}; copy it again "
+                    f"{path}: {prefix}NAXIS of HDU {number} is {text[:20]}, expected a number of axes; copy it again "
                     "from the telescope"
                 )
             is_table = prefix == "" and "TABLE" in cards.get("XTENSION", "")

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping import decisions, ledger
+from lightcurver_ops.bookkeeping import decisions, ledger, withheld
 from lightcurver_ops.bookkeeping.engine import open_engine, writing
 from lightcurver_ops.bookkeeping.raw_files import save_raw_files
 
@@ -35,5 +35,7 @@ def source(reduced_season, tmp_path_factory):
             sa.text("insert into control_stars values "
                     "('small', 'hash', 'r', '1', 1, null, 'hash', '0', '2026-03-10 01:02:03.000004')")
         )  # fmt: skip
+        row = {"lens": "small", "filter": "r", "n_epochs": 6, "file": "kept.csv", **ledger.provenance("hash")}
+        withheld.withhold(connection, row, ["it missed a gate"])
     engine.dispose()
     return path

@@ -26,10 +26,11 @@ HOSTILE = [
     b"ZNAXIS1 =               400000", b"ZNAXIS2 =  9999999999999999999", b"ZTILE1  =           1000000000",
     b"ZNAXIS  =                 9999", b"BITPIX  =                    7", b"BITPIX  =                 -640",
     b"PCOUNT  =       99999999999999", b"GCOUNT  =             99999999", b"BZERO   =                1E308",
-    b"BSCALE  =                1E308", b"BSCALE  = 'x'", b"ZBITPIX =                  -64", b"TFIELDS =                 9999",
-    b"TFORM1  = '99999999PB(9)'", b"TFORM1  = '1QE(99999999999)'", b"ZCMPTYPE= 'HCOMPRESS_1'", b"ZCMPTYPE= 'GZIP_2'",
-    b"ZCMPTYPE= 'PLIO_1'", b"ZCMPTYPE= 'nothing'", b"ZVAL1   =             99999999", b"ZVAL2   =                   99",
-    b"ZQUANTIZ= 'SUBTRACTIVE_DITHER_2'", b"ZDITHER0=                99999", b"XTENSION= 'IMAGE'", b"EXTEND  =                    F",
+    b"BSCALE  =                1E308", b"BSCALE  = 'x'", b"ZBITPIX =                  -64",
+    b"TFIELDS =                 9999", b"TFORM1  = '99999999PB(9)'", b"TFORM1  = '1QE(99999999999)'",
+    b"ZCMPTYPE= 'HCOMPRESS_1'", b"ZCMPTYPE= 'GZIP_2'", b"ZCMPTYPE= 'PLIO_1'", b"ZCMPTYPE= 'nothing'",
+    b"ZVAL1   =             99999999", b"ZVAL2   =                   99", b"ZQUANTIZ= 'SUBTRACTIVE_DITHER_2'",
+    b"ZDITHER0=                99999", b"XTENSION= 'IMAGE'", b"EXTEND  =                    F",
     b"BLANK   =                  1.5", b"SIMPLE  =                    F", b"END", b"CONTINUE  'x&'", b"",
 ]  # fmt: skip
 MEMORY = 3 * 2**29  # bytes above what the libraries take

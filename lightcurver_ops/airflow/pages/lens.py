@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from lightcurver_ops.airflow.pages.access import MayRead, may_edit
 from lightcurver_ops.airflow.pages.lenses import bookkept, inside, lens_of, listed, opened
 from lightcurver_ops.airflow.pages.rendering import as_json, page
 from lightcurver_ops.bookkeeping import alerts as alert_rows
-from lightcurver_ops.bookkeeping import decisions, photometry
+from lightcurver_ops.bookkeeping import decisions, photometry, withheld
 from lightcurver_ops.bookkeeping import frames as frame_rows
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import publications
@@ -33,6 +34,7 @@ _PRODUCTS = (
     "*_light_curves.png",
     "*_residuals.png",
     "*_photometry_per_*.csv",
+    "*_withheld_per_epoch.csv",
     "*_common_errors.json",
     "*_control_stars.csv",
     "*_astrometry.json",
@@ -53,6 +55,7 @@ def lens_page(
     config = lens_of(dag_id)
     with opened(config) as lens:
         filters, versions, shown = _publications(lens, filter, version)
+        held = _withheld(lens)
     return page(
         request,
         "lens.html",
@@ -65,8 +68,25 @@ def lens_page(
         common=_line(common_line, shown.common_errors) if shown is not None else None,
         files=_files(config, shown.filter if shown is not None else None),
         figures=[path.name for path in listed(config, "diagnostics", _FIGURES)],
+        held=held,
         may_edit=may_edit(user, dag_id),
     )
+
+
+def _withheld(lens: Lens | None) -> list[dict[str, Any]]:
+    """What missed a gate of the publication: filter, when, why, and the name of its file."""
+    if lens is None:
+        return []
+    with reading(lens.engine) as connection:
+        return [
+            {
+                "filter": row.filter,
+                "made_at": row.made_at,
+                "why": withheld.reasons_of(row),
+                "file": Path(row.file).name,
+            }
+            for row in withheld.withheld_of(connection, lens.name)
+        ]
 
 
 def _publications(
