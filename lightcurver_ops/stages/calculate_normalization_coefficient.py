@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.bookkeeping import ledger, photometry, stars
 from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.bookkeeping.tables import normalization_coefficients, star_normalization
 from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import Run, Stage
@@ -168,7 +169,7 @@ class CalculateNormalizationCoefficient(Stage):
         from lightcurver_ops.stages.figures import draw_stars
 
         plot_normalization(
-            self.lens.workdir / f"diagnostics/normalization_{safe(filter_name)}.png",
+            self.lens.workdir / f"diagnostics/normalization_{filter_part(filter_name)}.png",
             mjd=np.array([row.mjd for row in table.frames]),
             names=names,
             normalized=table.flux / result.star_scale[:, None],
@@ -264,12 +265,18 @@ def finite(value: float) -> float | None:
 
 
 def safe(name: str) -> str:
-    """A label as part of a file name."""
+    """A label as part of a file name; others may become the same."""
     return "".join(character if character.isalnum() or character in "+-." else "_" for character in name)
+
+
+def filter_part(name: str) -> str:
+    """A filter as part of a file name, which no other filter has: SDSS_r as it is, 'SDSS r' as SDSS_r~ and a hash."""
+    plain = "".join(one if (one.isascii() and one.isalnum()) or one in "+-._" else "_" for one in name)
+    return plain if plain == name else f"{plain}~{hash_of(name)[:6]}"
 
 
 def prepared_path(config: Any, filter_name: str, suffix: str = ".h5") -> Path:
     """The products of a filter: <workdir>/prepared_roi_cutouts/<roi>_<filter><suffix>."""
     from lightcurver_ops.storage.tables import product_path
 
-    return product_path(config.workdir, f"{safe(config.roi_name)}_{safe(filter_name)}", suffix)
+    return product_path(config.workdir, f"{safe(config.roi_name)}_{filter_part(filter_name)}", suffix)

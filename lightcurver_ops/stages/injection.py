@@ -20,7 +20,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.constants import POGSON
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.base import Lens
-from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path, safe
+from lightcurver_ops.stages.calculate_normalization_coefficient import filter_part, prepared_path, safe
 from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedCutouts
 from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of
 
@@ -395,7 +395,7 @@ def _write(
     from lightcurver_ops.storage.tables import write_json, write_table
 
     lens, prepared, options = cutouts.lens, cutouts.prepared, cutouts.options
-    stem = f"{safe(lens.config.roi_name)}_{safe(filter_name)}_{options.seed}"
+    stem = f"{safe(lens.config.roi_name)}_{filter_part(filter_name)}_{options.seed}"
     csv, json, png = (lens.workdir / "injection" / f"{stem}{suffix}" for suffix in (".csv", ".json", ".png"))
     write_table(csv, _points(experiments, prepared))
     rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]

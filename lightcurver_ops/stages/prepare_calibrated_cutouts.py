@@ -17,7 +17,9 @@ from lightcurver_ops.stages.base import Run, Stage, joined
 from lightcurver_ops.stages.calculate_absolute_zeropoints import CalculateAbsoluteZeropoints
 from lightcurver_ops.stages.calculate_normalization_coefficient import (
     CalculateNormalizationCoefficient,
+    filter_part,
     prepared_path,
+    safe,
 )
 from lightcurver_ops.stages.control_stars import controls_of_lens, object_name
 from lightcurver_ops.stages.psf_modeling import PsfModeling, field_coordinates, half_frames, read_psf_of
@@ -87,6 +89,7 @@ class PrepareCalibratedCutouts(Stage):
                 zeropoints[filter_name],
                 [(row.image_relpath, modeled[row.image_relpath]) for row in rows],
                 *([star.gaia_id, star.name] for star in controls(filter_name)),
+                *_renamed(filter_name),
             )
             for filter_name, rows in by_filter.items()
             if filter_name in coefficients and filter_name in zeropoints
@@ -285,6 +288,11 @@ class PrepareCalibratedCutouts(Stage):
                 margin = (side - slope.shape[-1]) // 2
                 slope = np.pad(slope, [(0, 0), (0, 0), (margin, margin), (margin, margin)])
         return narrow, full, slope
+
+
+def _renamed(filter_name: str) -> list[str]:
+    """Part of the inputs of filters whose files had a name that another filter may have: they are made once more."""
+    return [] if filter_part(filter_name) == safe(filter_name) else [filter_part(filter_name)]
 
 
 def control_path(config: LensConfig, filter_name: str, star_name: str) -> Path:

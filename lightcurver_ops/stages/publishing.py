@@ -20,7 +20,7 @@ from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.base import Lens
-from lightcurver_ops.stages.calculate_normalization_coefficient import safe
+from lightcurver_ops.stages.calculate_normalization_coefficient import filter_part, safe
 from lightcurver_ops.stages.provenance import configuration_part
 
 _READ_ONLY = 0o444
@@ -58,7 +58,7 @@ def snapshot_writer(
             _LIGHT_CURVE: to_ecsv(export_of(config.name, row, labels, columns, "epoch", True)),
             _PROVENANCE: _compressed(about | document),
         }
-        directory = Path("publications") / f"{safe(config.roi_name)}_{safe(filter_name)}"
+        directory = Path("publications") / f"{safe(config.roi_name)}_{filter_part(filter_name)}"
         files = {}
         for name, content in contents.items():
             relpath = directory / f"v{version:04d}_{name}"

@@ -21,7 +21,7 @@ from lightcurver_ops.bookkeeping.tables import publications
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Lens
-from lightcurver_ops.stages.calculate_normalization_coefficient import prepared_path, safe
+from lightcurver_ops.stages.calculate_normalization_coefficient import filter_part, prepared_path, safe
 from lightcurver_ops.stages.control_light_curves import control_line
 from lightcurver_ops.stages.flux_errors import common_line
 from lightcurver_ops.stages.light_curve_products import published_columns
@@ -185,7 +185,7 @@ def _controls(config: LensConfig, filter_name: str) -> dict[str, Any] | None:
 
 def _files(config: LensConfig, filter_name: str | None) -> list[str]:
     """Names of the tables and figures of a filter."""
-    start = f"{safe(config.roi_name)}_{safe(filter_name)}_" if filter_name is not None else ""
+    start = f"{safe(config.roi_name)}_{filter_part(filter_name)}_" if filter_name is not None else ""
     return [
         path.name for path in listed(config, "prepared_roi_cutouts", _PRODUCTS) if path.name.startswith(start)
     ]
