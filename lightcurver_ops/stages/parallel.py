@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,9 @@ from typing import Any
 from lightcurver_ops.errors import BadFrame, LightcurverError, TemporaryFailure
 
 log = logging.getLogger(__name__)
+
+AHEAD = 2
+"""Tasks per process that are handed out before their turn to be yielded."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ def map_tasks(
     """Apply ``function`` to tasks, yielding (task, outcome) in the order of the tasks.
 
     A :class:`BadFrame` and an unexpected exception become the outcome of their task; a worker that is killed
-    costs one more try of the tasks it held, one at a time, so that the culprit is found.
+    costs one more try of the few tasks that were handed out, one at a time, so that the culprit is found; those after
+    them go on in parallel.
 
     Raises:
         ConfigurationError, TemporaryFailure: raised by any task: the others would meet the same.
@@ -46,17 +51,28 @@ def map_tasks(
         for task in tasks:
             yield task, _checked(_guarded(function, task))
         return
-    executor = _executor(processes)
+    executor, left, held = _executor(processes), deque(tasks), deque[tuple[Any, Future]]()
     try:
-        futures: list[Future] = [executor.submit(_guarded, function, task) for task in tasks]
-        for task, future in zip(tasks, futures, strict=True):
+        while left or held:
             try:
-                outcome = future.result()
+                while left and len(held) < AHEAD * processes:
+                    held.append((left[0], executor.submit(_guarded, function, left[0])))
+                    left.popleft()
+                outcome = held[0][1].result()
             except BrokenProcessPool:
-                outcome = _alone(function, task)
-            yield task, _checked(outcome)
+                executor.shutdown(wait=True, cancel_futures=True)
+                for task, future in held:  # one of these was at work in it
+                    yield task, _checked(_alone(function, task) if _is_lost(future) else future.result())
+                held.clear()
+                executor = _executor(processes)
+                continue
+            yield held.popleft()[0], _checked(outcome)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _is_lost(future: Future) -> bool:
+    return future.cancelled() or future.exception() is not None
 
 
 def _executor(processes: int) -> ProcessPoolExecutor:

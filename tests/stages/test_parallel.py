@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightcurver_ops.errors import BadFrame, ConfigurationError, TemporaryFailure
-from lightcurver_ops.stages.parallel import map_tasks
+from lightcurver_ops.stages.parallel import AHEAD, map_tasks
 
 
 def work(task):
@@ -59,6 +59,19 @@ def test_a_task_that_kills_its_worker_twice_fails_alone():
     assert outcomes["good", 1].result == 1
     assert outcomes["good", 3].result == 3
     assert "died twice on this task" in str(outcomes["die", 2].error)
+
+
+def named(task):
+    if task == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def test_the_others_go_on_in_parallel_after_a_killed_worker():
+    outcomes = dict(map_tasks(named, list(range(40)), 2))
+    assert [task for task, outcome in outcomes.items() if outcome.error] == [3]
+    workers = {outcome.result for outcome in outcomes.values() if outcome.error is None}
+    assert len(workers) <= 2 + 2 + AHEAD * 2  # two pools, and those that were tried alone
 
 
 def test_no_task_is_no_work():
