@@ -64,6 +64,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("catalogs/selection.py", "ReferenceStars.account"): "note",
     ("catalogs/store.py", "_head"): "part",
     ("catalogs/web.py", "_body"): "part",
+    ("cli/configure.py", "_catalogue"): "problem",
     ("cli/configure.py", "_raw"): "problem",
     ("cli/configure.py", "_workdir"): "problem",
     ("cli/configure.py", "_plate_solving"): "problem",

@@ -77,6 +77,7 @@ def gaia_table(table: Table, source: str, *, needed: Iterable[str] = NEEDED_COLU
     Raises:
         ConfigurationError: a needed column is missing, or a column does not hold what its name says.
     """
+    table = _in_lower_case(table)
     missing = [name for name in needed if name not in table.colnames]
     if missing:
         raise ConfigurationError(
@@ -98,6 +99,17 @@ def gaia_table(table: Table, source: str, *, needed: Iterable[str] = NEEDED_COLU
         elif name in table.colnames:
             result[name] = column_of_numbers(table[name], unit, source)
     return _with_position(result, source)
+
+
+def _in_lower_case(table: Table) -> Table:
+    """The table with Gaia's names as Gaia writes them, where it has them in other letters (TAP services answer so)."""
+    others = {name.lower(): name for name in table.colnames if name != name.lower()}
+    renamed = {old: new for new, old in others.items() if new in GAIA_UNITS and new not in table.colnames}
+    if not renamed:
+        return table
+    table = table.copy(copy_data=False)
+    table.rename_columns(tuple(renamed), tuple(renamed.values()))
+    return table
 
 
 def column_of_numbers(column: Any, unit: u.UnitBase | str | None, source: str) -> MaskedColumn:

@@ -1,5 +1,9 @@
-"""A star catalogue in a file: ECSV, FITS, CSV or Parquet, with Gaia DR3's column names."""
+"""A star catalogue in a file: ECSV, FITS, CSV, VOTable or Parquet, with Gaia DR3's column names.
 
+The bulk download of the Gaia archive is CSV under an ECSV header, with `null` for what is missing.
+"""
+
+import gzip
 import hashlib
 from pathlib import Path
 
@@ -16,7 +20,12 @@ FORMATS = {
     ".fit": "fits",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
 }
+_MISSING = [("", "0"), ("null", "0"), ("NULL", "0")]
+_ECSV = b"# %ECSV"
 
 
 class LocalFile:
@@ -64,10 +73,24 @@ class LocalFile:
                 f"*{', *'.join(FORMATS)} (stars: gaia_catalog_file)."
             )
         try:
-            return Table.read(self.path, format=FORMATS[suffix])
+            return self._read(FORMATS[suffix])
         except Exception as error:
             # Readers of broken files raise anything from IndexError to pyarrow's own; all mean the same here.
             raise self._unusable(error) from error
+
+    def _read(self, format_name: str) -> Table:
+        if not format_name.startswith("ascii"):
+            return Table.read(self.path, format=format_name)
+        with (gzip.open if self.path.suffix.lower() == ".gz" else open)(self.path, "rb") as file:
+            if file.read(len(_ECSV)) == _ECSV:
+                format_name = "ascii.ecsv"
+        return Table.read(self.path, format=format_name, fill_values=_MISSING)
+
+    def has_hours_for(self, region: Region) -> bool:
+        """Whether no star of the region is found because right ascensions are hours, without a unit that says so."""
+        table = gaia_table(self.rows(), f"the catalogue {self.path}")
+        ra = table["ra"].data.data
+        return bool(len(ra) and ra.max() <= 24 and region.contains(15 * ra, table["dec"].data.data).any())
 
     def _unusable(self, error: Exception) -> ConfigurationError:
         if isinstance(error, FileNotFoundError) or not self.path.exists():

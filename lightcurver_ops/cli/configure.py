@@ -182,6 +182,7 @@ def _workdir(lens: LensConfig) -> list[str]:
 def _catalogue(lens: LensConfig) -> list[str]:
     if lens.stars.gaia_provider != "file" and not lens.catalogs.offline:
         return []  # it is asked by the run, once
+    from lightcurver_ops.catalogs.local_file import LocalFile
     from lightcurver_ops.catalogs.regions import Disk
     from lightcurver_ops.stages.catalogs import catalog_of, faintest_asked
 
@@ -190,6 +191,16 @@ def _catalogue(lens: LensConfig) -> list[str]:
         table = catalog_of(lens).query(disk, max_gmag=faintest_asked(lens))
     except LightcurverError as error:
         return [str(error)]
+    if not len(table):
+        catalog = lens.stars.gaia_catalog_file and LocalFile(lens.stars.gaia_catalog_file)
+        why = (
+            "its right ascensions are hours: write degrees, or the unit hourangle"
+            if catalog and catalog.has_hours_for(disk)
+            else "check roi.ra and roi.dec, and which part of the sky it has"
+        )
+        return [
+            f"no star of the catalogue lies within {lens.stars.ROI_disk_radius_arcseconds:g} arcsec of the ROI: {why}"
+        ]
     typer.echo(
         f"  {len(table)} catalogue stars within {lens.stars.ROI_disk_radius_arcseconds:g} arcsec of the ROI"
     )

@@ -41,6 +41,55 @@ def test_compressed_text_is_read(field, tmp_path):
     assert len(LocalFile(tmp_path / "stars.ecsv.gz").query(EVERYWHERE)) == len(field)
 
 
+def test_the_bulk_download_of_the_gaia_archive(tmp_path):
+    """CSV under an ECSV header, `null` for what is missing, gzip; its column types stand in the header."""
+    lines = [
+        "# %ECSV 1.0", "# ---", "# delimiter: ','", "# datatype:",
+        "# - {name: source_id, datatype: int64}", "# - {name: ra, unit: deg, datatype: float64}",
+        "# - {name: dec, unit: deg, datatype: float64}", "# - {name: pmra, unit: mas / yr, datatype: float64}",
+        "# - {name: phot_g_mean_mag, unit: mag, datatype: float32}", "# - {name: libname_gspphot, datatype: string}",
+        "source_id,ra,dec,pmra,phot_g_mean_mag,libname_gspphot",
+        '4295806720,44.99615537864534,0.005615226341865997,null,17.641426,"MARCS"',
+        "34361129088,45.00432028915398,0.021047763781174733,3.5,15.36,null",
+    ]  # fmt: skip
+    path = tmp_path / "GaiaSource_000000-003111.csv.gz"
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    table = LocalFile(path).query(EVERYWHERE)
+    assert list(table["source_id"]) == [4295806720, 34361129088]
+    assert list(np.ma.getmaskarray(table["pmra"])) == [True, False]
+    assert table["phot_g_mean_mag"][1] == pytest.approx(15.36)
+
+
+def test_tables_as_services_write_them(field, tmp_path):
+    """VOTable, upper-case names, quoted numbers and null in CSV."""
+    field.write(tmp_path / "stars.vot", format="votable")
+    assert len(LocalFile(tmp_path / "stars.vot").query(EVERYWHERE)) == len(field)
+    path = tmp_path / "stars.csv"
+    path.write_text(
+        'SOURCE_ID,RA,DEC,PHOT_G_MEAN_MAG,PMRA\n"123","10.5","-3.25","17.0","null"\n"124","10.6","-3.2","null","1.5"\n'
+    )
+    table = LocalFile(path).query(EVERYWHERE)
+    assert list(table["source_id"]) == [123, 124]
+    assert table["dec"][0] == -3.25
+    assert list(np.ma.getmaskarray(table["pmra"])) == [True, False]
+    assert list(np.ma.getmaskarray(table["phot_g_mean_mag"])) == [False, True]
+
+
+def test_right_ascensions_in_hours_are_recognised(field, tmp_path):
+    here = Disk(float(field["ra"][0]), float(field["dec"][0]), 0.01)
+    hours = field.copy()
+    hours["ra"] = np.asarray(field["ra"]) / 15
+    hours["ra"].unit = None
+    hours.write(tmp_path / "hours.ecsv", format="ascii.ecsv")
+    field.write(tmp_path / "degrees.ecsv", format="ascii.ecsv")
+    assert len(LocalFile(tmp_path / "hours.ecsv").query(here)) == 0
+    assert LocalFile(tmp_path / "hours.ecsv").has_hours_for(here)
+    assert not LocalFile(tmp_path / "degrees.ecsv").has_hours_for(here)
+    hours["ra"].unit = "hourangle"
+    hours.write(tmp_path / "said.ecsv", format="ascii.ecsv")
+    assert len(LocalFile(tmp_path / "said.ecsv").query(here)) > 0
+
+
 def test_nan_is_unknown_absent_stays_absent_and_the_epoch_has_a_default(field, tmp_path):
     small = field["source_id", "ra", "dec", "phot_g_mean_mag", "pmra"]
     small["phot_g_mean_mag"][3] = np.nan

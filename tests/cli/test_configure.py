@@ -2,8 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
 import yaml
+from astropy.table import Table
 
 from lightcurver_ops.simulation import faults
 
@@ -92,6 +94,23 @@ def workdir_below_a_file(season):
     return {"workdir": str(season.directory / "file" / "work")}
 
 
+def catalogue_in_hours(season):
+    path = season.directory / "catalogue.ecsv"
+    table = Table.read(path)
+    table["ra"] = np.asarray(table["ra"]) / 15
+    table["ra"].unit = None
+    table.write(path, overwrite=True)
+    return {}
+
+
+def catalogue_of_another_field(season):
+    path = season.directory / "catalogue.ecsv"
+    table = Table.read(path)
+    table["dec"] = -np.asarray(table["dec"])
+    table.write(path, overwrite=True)
+    return {}
+
+
 NO_CATALOGUE = {"stars": {"gaia_catalog_file": "/nonexistent/stars.ecsv"}}
 NO_RAW = {"raw": {"raw_dirs": ["/nonexistent/raw"]}}
 BAND_OF_G = {"zero_points": {"photometric_band": {"g": "g_sdss"}}}
@@ -101,6 +120,8 @@ PROBLEMS = {
     "no keyword in the first frame": (without_exposure_time, "EXPTIME"),
     "missing catalogue": (lambda _: NO_CATALOGUE, "/nonexistent/stars.ecsv"),
     "filter without band": (lambda _: BAND_OF_G, "no entry for the filter r"),
+    "catalogue in hours": (catalogue_in_hours, "its right ascensions are hours: write degrees"),
+    "catalogue of another field": (catalogue_of_another_field, "arcsec of the ROI: check roi.ra and roi.dec"),
     "workdir below a file": (workdir_below_a_file, "is not a directory"),
 }
 
