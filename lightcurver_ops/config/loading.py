@@ -30,7 +30,7 @@ _PATHS = [
     "plate_solving.index_dir",
     "plate_solving.astrometry_net_api_key_file",
 ]
-_OBSERVATORY_PATHS = ["alerts.slack.url_file", "alerts.webhook.url_file"]
+_OBSERVATORY_PATHS = ["alerts.slack.url_file", "alerts.webhook.url_file", "airflow.gpu_pod_template"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Files that are either whole or absent, whatever happens to the process or the disk."""
 
 import errno
+import fcntl
+import functools
 import os
 import re
 import secrets
@@ -68,6 +70,29 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Alone among those who lock this directory, for what is read, changed and written again.
+
+    The directory is made if it is missing. Where its file system has no such locks (some network disks) the last one
+    wins.
+
+    Raises:
+        TemporaryFailure, ConfigurationError: as `atomic_path`.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _translated(error, directory) or error from error
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which gives the lock back
+
+
 def write_bytes(final: str | Path, content: bytes) -> None:
     """Write a file in one step; errors as `atomic_path`."""
     with atomic_path(final) as temporary:
@@ -106,8 +131,16 @@ def _has_ended(match: re.Match[str]) -> bool:
     return False
 
 
+@functools.cache
 def _host() -> str:
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+    """What tells worlds of process numbers apart: containers may share a host name, each with numbers of its own."""
+    world = [socket.gethostname()]
+    with suppress(OSError):  # where there is no /proc, a machine is one world
+        world += [
+            Path("/proc/sys/kernel/random/boot_id").read_text(),
+            str(Path("/proc/self/ns/pid").stat().st_ino),
+        ]
+    return f"{zlib.crc32(' '.join(world).encode()):08x}"
 
 
 def _to_disk(path: Path) -> None:

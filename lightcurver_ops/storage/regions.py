@@ -15,6 +15,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.storage.atomic import locked
 from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
 ROI = "ROI"
@@ -157,20 +158,21 @@ def write_psf(path: str | Path, psf_ref: str, psf: FramePsf) -> None:
     Raises:
         TemporaryFailure, ConfigurationError: as `atomic_path`.
     """
-    kept = {}
-    if Path(path).exists():
-        with opened_hdf5(path, "psf_modeling") as old:
-            kept = {ref: _stored_psf(old, ref) for ref in old[_PSF_KINDS[0]]}
-    kept[psf_ref] = psf
+    with locked(Path(path).parent):
+        kept = {}
+        if Path(path).exists():
+            with opened_hdf5(path, "psf_modeling") as old:
+                kept = {ref: _stored_psf(old, ref) for ref in old[_PSF_KINDS[0]]}
+        kept[psf_ref] = psf
 
-    def fill(file: h5py.File) -> None:
-        for ref, one in kept.items():
-            for kind, pixels in zip(
-                _PSF_KINDS, (one.narrow, one.full, one.distortion, one.wing), strict=True
-            ):
-                file[f"{kind}/{ref}"] = np.asarray(pixels, dtype=np.float64)
+        def fill(file: h5py.File) -> None:
+            for ref, one in kept.items():
+                for kind, pixels in zip(
+                    _PSF_KINDS, (one.narrow, one.full, one.distortion, one.wing), strict=True
+                ):
+                    file[f"{kind}/{ref}"] = np.asarray(pixels, dtype=np.float64)
 
-    write_hdf5(path, fill)
+        write_hdf5(path, fill)
 
 
 def read_psf(path: str | Path, psf_ref: str) -> FramePsf:

@@ -188,8 +188,11 @@ def test_the_timezone_of_a_telescope(lens):
 
 def test_empty_groups_mean_defaults_and_secrets_lie_beside_the_file(tmp_path):
     path = tmp_path / "observatory.yaml"
-    path.write_text("watch:\nsummary:\nalerts:\n  slack: {url_file: secrets/slack}\n")
+    path.write_text(
+        "watch:\nsummary:\nalerts:\n  slack: {url_file: secrets/slack}\nairflow: {gpu_pod_template: pods/gpu.yaml}\n"
+    )
     loaded = load_observatory(path)
     assert loaded.watch == ObservatoryConfig().watch
     assert loaded.alerts.slack is not None
     assert loaded.alerts.slack.url_file == tmp_path / "secrets" / "slack"
+    assert loaded.airflow.gpu_pod_template == tmp_path / "pods" / "gpu.yaml"

@@ -152,3 +152,25 @@ def test_two_tasks_write_different_frames_at_once(tmp_path):
     with h5py.File(tmp_path / "regions.h5") as file:
         assert sorted(file["frames"]) == sorted(stems[0] + stems[1])
         assert all(file["frames"][stem]["data"][ROI].shape == (32, 32) for stem in file["frames"])
+
+
+def _add_psfs(path: Path, letter: str, psf: FramePsf, start) -> None:
+    start.wait()
+    for number in range(15):
+        write_psf(path, f"{letter}{number}", psf)
+
+
+def test_two_tasks_that_add_psfs_of_a_frame_lose_none(tmp_path):
+    path = psf_path(tmp_path, "frame")
+    psf = FramePsf(np.ones((4, 4)), np.ones((4, 4)), np.zeros(15), np.zeros(3))
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    tasks = [context.Process(target=_add_psfs, args=(path, letter, psf, start)) for letter in "ab"]
+    for task in tasks:
+        task.start()
+    for task in tasks:
+        task.join(120)
+        assert task.exitcode == 0
+    for letter in "ab":
+        for number in range(15):
+            read_psf(path, f"{letter}{number}")
