@@ -289,12 +289,13 @@ def frame_picture(
 ) -> Response:
     """A picture of a frame."""
     config = lens_of(dag_id)
-    with bookkept(config) as lens, reading(lens.engine) as connection:
-        frame = _frame(connection, lens, number)
+    with bookkept(config) as lens:
+        with reading(lens.engine) as connection:
+            frame = _frame(connection, lens, number)
         if picture == "psf_fit":
             name = f"{Path(frame.image_relpath).stem}.png"
             return FileResponse(inside(config, config.workdir / "diagnostics" / "psf" / name))
-        content = pictures.draw(connection, lens, frame, picture)
+        content = pictures.draw(lens, frame, picture)
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
 
 

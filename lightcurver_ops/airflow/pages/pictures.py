@@ -1,15 +1,22 @@
-"""Pictures of a frame, drawn when they are looked at, from the files of the lens's working directory alone."""
+"""Pictures of a frame, drawn when they are looked at, from the files of the lens's working directory alone.
 
-import functools
+Airflow's API server answers all that is not asynchronous, the heartbeats of its tasks among it, from one pool of threads.
+Pictures take few of them: what cannot be drawn soon is asked for again by the page.
+"""
+
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cachetools
 import sqlalchemy as sa
 from fastapi import HTTPException
 
 from lightcurver_ops.airflow.pages.lenses import inside
+from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.stages.base import Lens
@@ -17,27 +24,58 @@ from lightcurver_ops.stages.figures import frame_preview, psf_preview, roi_previ
 
 log = logging.getLogger(__name__)
 
+KEPT = 64 * 2**20  # bytes of pictures
+AT_WORK = 2  # pictures that are drawn at a time: each holds a frame in memory
+WAITING = 6  # that may wait for their turn, each with a thread of the server
 _SIDES = {"small": 128, "image": 1200}
 _MOST_SOURCES = 400
-_one_at_a_time = threading.Semaphore(2)  # each holds a frame in memory
+_turn = threading.Semaphore(AT_WORK)
+_places = threading.BoundedSemaphore(AT_WORK + WAITING)
+_kept: cachetools.LRUCache[tuple[Path, int, int], bytes] = cachetools.LRUCache(KEPT, getsizeof=len)
+_kept_lock = threading.Lock()
 
 
-def draw(connection: sa.Connection, lens: Lens, frame: sa.Row, picture: str) -> bytes:
-    """A picture as PNG; 404 where its pixels are not there."""
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """One of the places to draw; 503 where all are taken."""
+    if not _places.acquire(blocking=False):
+        raise HTTPException(503, "too many pictures are being drawn; ask again", {"Retry-After": "1"})
+    try:
+        with _turn:
+            yield
+    finally:
+        _places.release()
+
+
+def draw(lens: Lens, frame: sa.Row, picture: str) -> bytes:
+    """A picture as PNG; 404 where its pixels are not there, 503 where too many are being drawn."""
     try:
         if picture in _SIDES:
             path = inside(lens.config, lens.workdir / frame.image_relpath)
-            return _of_frame(path, path.stat().st_mtime_ns, _SIDES[picture])
+            return _of_frame(path, _SIDES[picture])
         for name in _files(frame, picture):
             inside(lens.config, lens.workdir / name)
-        if picture == "roi":
-            return roi_preview(lens, frame)
-        if picture == "psf":
-            return psf_preview(connection, lens, frame)
-        return stars_preview(connection, lens, frame)
+        with _drawing():
+            if picture == "roi":
+                return roi_preview(lens, frame)
+            with reading(lens.engine) as connection:
+                return (psf_preview if picture == "psf" else stars_preview)(connection, lens, frame)
     except BadFrame as error:
         log.warning("%s: %s", lens.name, error)
         raise HTTPException(404, "the pixels of this picture are not there") from error
+
+
+def _of_frame(path: Path, side: int) -> bytes:
+    key = (path, path.stat().st_mtime_ns, side)
+    with _kept_lock:
+        known = _kept.get(key)
+    if known is None:
+        with _drawing():
+            known = frame_preview(path, side)
+        if len(known) <= KEPT:
+            with _kept_lock:
+                _kept[key] = known
+    return known
 
 
 def _files(frame: sa.Row, picture: str) -> list[str]:
@@ -45,12 +83,6 @@ def _files(frame: sa.Row, picture: str) -> list[str]:
     stem = Path(frame.image_relpath).stem
     regions, psfs = f"regions/{stem}.h5", f"psfs/{stem}.h5"
     return {"roi": [regions], "psf": [psfs], "stars": [regions, psfs]}[picture]
-
-
-@functools.lru_cache(maxsize=512)
-def _of_frame(path: Path, _changed: int, side: int) -> bytes:
-    with _one_at_a_time:
-        return frame_preview(path, side)
 
 
 def place_of_roi(config: LensConfig, frame: sa.Row) -> tuple[float, float] | None:

@@ -103,4 +103,15 @@
     box.addEventListener("change", show);
     show();
   }
+
+  // The server draws few pictures at a time: those that it had no place for are asked for again.
+  for (const image of document.querySelectorAll('img[src$=".png"]')) {
+    let tries = 0;
+    const again = () => {
+      tries += 1;
+      if (tries <= 6) setTimeout(() => { image.src = image.getAttribute("src"); }, 1000 * tries + 500 * Math.random());
+    };
+    image.addEventListener("error", again);
+    if (image.complete && !image.naturalWidth) again();
+  }
 })();
