@@ -1,6 +1,6 @@
 """Pictures of a frame, drawn when they are looked at, from the files of the lens's working directory alone.
 
-Airflow's API server answers all that is not asynchronous, the heartbeats of its tasks among it, from one pool of threads.
+Airflow's API server answers all that is not asynchronous, heartbeats of its tasks among it, from one pool of threads.
 Pictures take few of them: what cannot be drawn soon is asked for again by the page.
 """
 
