@@ -29,6 +29,7 @@ HANDED_ON = {
     "cli/run.py: f'  {kind}: {reason}'",
     "config/loading.py: '%s'",
     "config/loading.py: explain(error, model, source)",
+    "operations/arrivals.py: problem",
     "operations/worker.py: '%s'",
     "operations/worker.py: '%s: %s'",
     "stages/base.py: text",
@@ -38,6 +39,8 @@ HANDED_ON = {
     "stages/parallel.py: '%s'",
     "stages/parallel.py: f'{type(error).__name__}: {error}'",
     "stages/query_gaia_for_stars.py: chosen.account()",
+    "stages/read_convert_skysub_character_catalog.py: note",
+    "stages/read_convert_skysub_character_catalog.py: task.raw.problem",
     "stages/read_convert_skysub_character_catalog.py: f'{name}: {error}'",
 }
 
