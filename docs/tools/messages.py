@@ -97,7 +97,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ): "reason",
     ("stages/read_convert_skysub_character_catalog.py", "_ephemerides"): "warning",
     ("numerics/roi/judge.py", "notes"): "part",
-    ("stages/raw_listing.py", "local_file"): "BadFrame",
+    ("stages/raw_listing.py", "_listed"): "BadFrame",
     ("stages/same_camera.py", "_MIRRORED"): "reason",
     ("stages/same_camera.py", "odd_frames"): "reason",
     ("stages/usage.py", ""): "reason",

@@ -350,6 +350,19 @@ def published_filters(connection: sa.Connection, lens: str) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
+def published_frames(connection: sa.Connection, lens: str) -> set[int]:
+    """Ids of the frames that are part of the newest light curve of their filter."""
+    found: set[int] = set()
+    for filter_name in published_filters(connection, lens):
+        publication = publication_of(connection, lens, filter_name)
+        if publication is not None:
+            query = sa.select(light_curve_points.c.frame_id).where(
+                light_curve_points.c.publication_id == publication.id
+            )
+            found.update(connection.execute(query.distinct()).scalars())
+    return found
+
+
 def epoch_notes_of(connection: sa.Connection, lens: str) -> dict[str, dict[str, Any]]:
     """image_relpath: note and aside, of the frames of which the newest light curves left something out."""
     notes: dict[str, dict[str, Any]] = {}

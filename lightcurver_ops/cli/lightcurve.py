@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lightcurver_ops.bookkeeping import photometry, withheld
+from lightcurver_ops.bookkeeping import ledger, photometry, withheld
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.cli.common import Config, FilterName, Version, counted, opened, table
 from lightcurver_ops.errors import ConfigurationError
@@ -95,9 +95,9 @@ def lightcurve(
                 row for row in withheld.withheld_of(connection, lens.name) if row.filter == publication.filter
             ]
         for row in held:
+            made_at = f"{ledger.as_utc(row.made_at):%Y-%m-%d %H:%M} UTC"
             typer.echo(
-                f"note: the light curve of {row.made_at:%Y-%m-%d %H:%M} UTC is withheld: {withheld.reasons_of(row)}",
-                err=True,
+                f"note: the light curve of {made_at} is withheld: {withheld.reasons_of(row)}", err=True
             )
         for relpath in check_files(lens.workdir, publication):
             typer.echo(
@@ -105,7 +105,7 @@ def lightcurve(
             )
     title = (
         f"{lens.name}, filter {publication.filter}, version {publication.version} of "
-        f"{publication.made_at:%Y-%m-%d %H:%M} UTC"
+        f"{ledger.as_utc(publication.made_at):%Y-%m-%d %H:%M} UTC"
     )
     if plot is not None:
         from lightcurver_ops.diagnostics.light_curves import plot_light_curves

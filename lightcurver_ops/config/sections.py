@@ -28,7 +28,7 @@ ControlList = Annotated[StarList, Field(max_length=3)]
 ColumnName = str
 
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 200_000_000
 
 
 class Raw(Section):
@@ -54,7 +54,7 @@ class Raw(Section):
     hdus_header: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     """The HDUs whose headers are merged, a later one wins."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1)
-    """Files whose headers announce larger images, or that unpack to more than 8 bytes for each of so many pixels, are
+    """Files whose headers announce larger images, or that unpack to more than 4 bytes for each of so many pixels, are
     refused before memory is taken for them."""
     trim_vertical: int = Field(default=0, ge=0)
     """Pixels cut off at the top and at the bottom."""

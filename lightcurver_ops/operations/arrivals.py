@@ -16,6 +16,7 @@ from lightcurver_ops.bookkeeping import raw_files as raw_rows
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config.observatory import Watch
+from lightcurver_ops.config.sections import MAX_PIXELS
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.operations.nights import night_at, night_of_mjd, timezone_name
 from lightcurver_ops.stages.base import Lens
@@ -82,6 +83,7 @@ def _reading_hash(lens: Lens) -> str:
     raw = lens.config.raw
     parser = hash_of_file(raw.header_parser) if raw.header_parser else None
     keys = [lens.config.value(key) for key in ("raw.header", "raw.hdus_header")]
+    keys += [] if raw.max_pixels == MAX_PIXELS else [raw.max_pixels]
     return hash_of(*keys, parser, timezone_name(lens.config))
 
 
@@ -155,6 +157,8 @@ def _row(lens: Lens, raw: RawFile) -> dict[str, Any]:
         night = night_of_mjd(mjd, timezone_name(lens.config)).isoformat()
     except BadFrame as error:
         problem = str(error)
+    except MemoryError:
+        problem = f"{raw.path}: there is not enough memory to read its header"
     return {
         "lens": lens.name,
         "path": raw.path,

@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from lightcurver_ops.bookkeeping import ledger, photometry, stars, withheld
-from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.hashing import hash_of_file
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import NothingToDo, QualityGate
@@ -82,12 +82,13 @@ class ModelCalibratedCutouts(Stage):
         """No light curve is withheld, of the filters that there are."""
         current = self.plan(connection)
         held = [row for row in withheld.withheld_of(connection, self.lens.name) if row.filter in current]
-        for row in held:
+        if held:
+            each = "; ".join(f"of filter {row.filter}: {withheld.reasons_of(row)}" for row in held)
             raise QualityGate(
-                f"{self.lens.name}: the light curve of filter {row.filter} is withheld: {withheld.reasons_of(row)}. "
-                f"What was published before stays; this one is in {row.file}",
-                filter=row.filter,
-                epochs=row.n_epochs,
+                f"{self.lens.name}: the light curve is withheld {each}. What was published before stays; it is kept in "
+                f"{', '.join(row.file for row in held)}",
+                filters=", ".join(row.filter for row in held),
+                epochs=sum(row.n_epochs for row in held),
             )
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
@@ -105,9 +106,20 @@ class ModelCalibratedCutouts(Stage):
 
     def run(self, options: RunOptions | None = None) -> Report:
         """As every stage; with do_ROI_model: false the pipeline ends at the calibrated cutouts."""
+        self._release_what_is_gone()
         if not self.config.roi_model.do_ROI_model:
             raise NothingToDo(f"{self.lens.name}: {self.name}: roi_model.do_ROI_model is false")
         return super().run(options)
+
+    def _release_what_is_gone(self) -> None:
+        """Nothing is withheld of filters that the lens no longer has."""
+        with reading(self.lens.engine) as connection:
+            held = withheld.withheld_of(connection, self.lens.name)
+            current = self.plan(connection) if held else {}
+        for row in held:
+            if row.filter not in current:
+                with writing(self.lens.engine) as connection:
+                    withheld.release(connection, self.lens.name, row.filter)
 
     def make(self, units: dict[str, str], run: Run) -> None:
         from lightcurver_ops.storage import prepared as prepared_files
@@ -129,7 +141,8 @@ class ModelCalibratedCutouts(Stage):
             fit_one = partial(self._fit, filter_name)
             fit = fit_one(self.config, prepared, scene, ROI)
             labels = list(self.config.roi.point_sources)
-            missed = missed_by_fit(self.config.publication, labels, fit)
+            modelled = self.config.roi_model.method == "joint"
+            missed = missed_by_fit(self.config.publication, labels, fit, modelled=modelled)
             controls = measure_controls(self.config, filter_name, Controls([]) if missed else chosen, fit_one)
             factor = controls.scale if self.config.roi_model.calibrate_errors else None
             errors = quoted_errors(prepared, fit, factor)

@@ -7,7 +7,7 @@ import numpy as np
 from lightcurver_ops.config.sections import Publication
 
 
-def missed_by_fit(limits: Publication, labels: list[str], fit: Any) -> list[str]:
+def missed_by_fit(limits: Publication, labels: list[str], fit: Any, *, modelled: bool = True) -> list[str]:
     """Which gates a joint model misses, and by how much.
 
     A fit that ends without meeting its criterion is harmless where its fluxes hardly moved any more.
@@ -16,10 +16,16 @@ def missed_by_fit(limits: Publication, labels: list[str], fit: Any) -> list[str]
         limits: of the configuration; null: no gate.
         labels: of the images.
         fit: an outcome of `roi_fit.fit_prepared`.
+        modelled: false for an aperture: nothing in it converges, and its pixels follow no model.
     """
     missed = []
     count, aside = len(fit.chi2), int(np.count_nonzero(fit.aside))
-    if limits.max_last_move is not None and not fit.converged and fit.last_move > limits.max_last_move:
+    if (
+        modelled
+        and limits.max_last_move is not None
+        and not fit.converged
+        and fit.last_move > limits.max_last_move
+    ):
         missed.append(
             f"the joint model did not converge: its last iteration moved a flux by {fit.last_move:.2g} sigma, above "
             f"{limits.max_last_move:g} (publication.max_last_move)"
@@ -31,7 +37,7 @@ def missed_by_fit(limits: Publication, labels: list[str], fit: Any) -> list[str]
         )
     known = fit.chi2[np.isfinite(fit.chi2)]
     chi2 = float(np.median(known)) if known.size else np.nan
-    if limits.max_chi2 is not None and not chi2 <= limits.max_chi2:
+    if modelled and limits.max_chi2 is not None and not chi2 <= limits.max_chi2:
         missed.append(
             f"the median reduced chi2 of the epochs is {chi2:.2f}, above {limits.max_chi2:g} (publication.max_chi2)"
         )

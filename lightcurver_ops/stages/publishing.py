@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping import ledger, photometry
+from lightcurver_ops.bookkeeping import ledger, photometry, withheld
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.config import LensConfig
@@ -227,6 +227,11 @@ def chosen_publication(
     """
     filters = photometry.published_filters(connection, lens)
     if not filters:
+        for row in withheld.withheld_of(connection, lens):
+            raise ConfigurationError(
+                f"{lens} has no light curve yet: that of filter {row.filter} is withheld: {withheld.reasons_of(row)}; "
+                f"it is kept in {row.file}"
+            )
         raise ConfigurationError(f"{lens} has no light curve yet: `lcops run {config}` makes it")
     if filter_name is None and len(filters) > 1:
         raise ConfigurationError(f"{lens} has light curves in {', '.join(filters)}: choose one with --filter")

@@ -59,18 +59,22 @@ def list_raw_files(raw: Raw, *, may_be_empty: bool = False) -> list[RawFile]:
 
 def local_file(path: Path, status: os.stat_result) -> RawFile:
     """A local file as it is listed."""
-    text, problem = str(path), None
+    return _listed(str(path), status.st_size, str(status.st_mtime_ns))
+
+
+def _listed(text: str, size: int, modified: str) -> RawFile:
+    problem = None
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+        text = os.fsencode(text).decode("utf-8", "backslashreplace")
         problem = f"{text}: its name is not UTF-8, which no database keeps: rename the file, or its directory"
     if len(text) > LONGEST_PATH:
         digest = hash_of(text)[:8]
         short = f"{text[: LONGEST_PATH // 2 - 10]}...{digest}...{text[-LONGEST_PATH // 2 + 10 :]}"
         problem = f"{short}: its path has {len(text)} characters, expected at most {LONGEST_PATH}: move it up"
         text = short
-    return RawFile(text, status.st_size, str(status.st_mtime_ns), problem)
+    return RawFile(text, size, modified, problem)
 
 
 def _local(directory: Path) -> list[RawFile]:
@@ -91,7 +95,7 @@ def _local(directory: Path) -> list[RawFile]:
 def list_remote(url: str, store: ObjectStore) -> list[RawFile]:
     """All files below a URL of S3 storage, or of any other that fsspec knows; errors as `list_raw_files`."""
     if is_object(url):
-        return [RawFile(item.url, item.size, item.etag) for item in store.listed(url)]
+        return [_listed(item.url, item.size, item.etag) for item in store.listed(url)]
     import fsspec
 
     protocol = url.split("://", 1)[0]
@@ -106,7 +110,7 @@ def list_remote(url: str, store: ObjectStore) -> list[RawFile]:
     except OSError as error:
         raise TemporaryFailure(f"raw.raw_dirs: {url}: the storage does not answer: {error}") from error
     return [
-        RawFile(
+        _listed(
             f"{protocol}://{path}", info.get("size") or 0, str(info.get("ETag") or info.get("LastModified"))
         )
         for path, info in details.items()

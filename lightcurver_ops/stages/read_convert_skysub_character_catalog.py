@@ -62,8 +62,11 @@ class ReadConvertSkysubCharacterCatalog(Stage):
         return {raw.path: self.hash_inputs(parser, raw.path, raw.size, raw.modified) for raw in raw_files}
 
     def retries(self, product: ledger.Product) -> bool:
-        """As every stage; and files that could not be had."""
-        return super().retries(product) or product.error_class == FrameUnavailable.__name__
+        """As every stage; and files that could not be had, or were too large for another limit."""
+        reason, limit = product.reason or "", f"{self.config.raw.max_pixels} (raw.max_pixels)"
+        was_too_large = "(raw.max_pixels)" in reason and limit not in reason
+        unavailable = product.error_class == FrameUnavailable.__name__
+        return super().retries(product) or unavailable or was_too_large
 
     def make(self, units: dict[str, str], run: Run) -> None:
         listed = {raw.path: raw for raw in list_raw_files(self.config.raw)}
@@ -214,6 +217,15 @@ def _stems(listed: dict[str, RawFile], taken: dict[str, str]) -> dict[str, str]:
 
 def import_frame(task: ImportTask) -> dict[str, Any]:
     """Read, convert, subtract the sky, find sources; write both files; return the row. Runs in a worker."""
+    try:
+        return _imported(task)
+    except MemoryError as error:
+        raise FrameUnavailable(
+            f"{task.raw.path}: there is not enough memory for it; lower compute.processes, or raw.max_pixels"
+        ) from error
+
+
+def _imported(task: ImportTask) -> dict[str, Any]:
     import numpy as np
 
     from lightcurver_ops.numerics import background, conversion, seeing, sources

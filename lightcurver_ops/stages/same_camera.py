@@ -9,11 +9,12 @@ from statistics import median
 
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping import frames
+from lightcurver_ops.bookkeeping import frames, photometry
 from lightcurver_ops.config import LensConfig
 
 _FIRST = 50
-"""Frames, by time, that say what is usual: a new camera does not become it by its number of frames."""
+"""Frames, by time, that say what is usual: a new camera does not become it by its number of frames. Where a light curve
+is published these are frames of it: an archive of an older camera does not turn it over."""
 
 
 _MIRRORED = "the frame is mirrored against the others of its filter"
@@ -38,6 +39,8 @@ def odd_frames(
     """
     from lightcurver_ops.astrometry.footprints import is_mirrored, polygon_from_text
 
+    published = photometry.published_frames(connection, config.name)
+
     polygons = frames.footprints_of(connection, config.name)
     mirrored = {
         row.id: is_mirrored(polygon_from_text(polygons[row.id].polygon))
@@ -46,10 +49,9 @@ def odd_frames(
     }
     odd: dict[int, str] = {}
     for filter_name in {row.filter for row in usable}:
-        first = sorted(
-            (row for row in typical if row.filter == filter_name and row.id in mirrored),
-            key=lambda row: (row.mjd, row.image_relpath),
-        )[:_FIRST]
+        known = [row for row in typical if row.filter == filter_name and row.id in mirrored]
+        known = [row for row in known if row.id in published] or known
+        first = sorted(known, key=lambda row: (row.mjd, row.image_relpath))[:_FIRST]
         if not first:
             continue
         turned = [mirrored[row.id] for row in first]

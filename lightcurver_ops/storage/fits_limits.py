@@ -7,20 +7,21 @@ header says; here it is checked first, on the cards themselves (FITS Standard 4.
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.errors import BadFrame, LightcurverError
 
 BLOCK, CARD = 2880, 80
 MOST_AXES = 999
-BYTES_PER_PIXEL = 8  # an unpacked file may have this many for each pixel of the largest image allowed
+BYTES_PER_PIXEL = 4  # an unpacked file may have this many for each pixel of the largest image allowed
+LONGEST_HEADER = 1 << 24  # bytes
 _CHUNK = 1 << 24
 _ENDLESS = re.compile(rb"NAXIS {3}= {1,20}\+?(\d{4,20})")
 _CARD = re.compile(
@@ -34,7 +35,7 @@ def unpacked(content: bytes, path: str | Path, most_pixels: int) -> bytes:
     Args:
         content: of the file.
         path: for messages.
-        most_pixels: of an image; what unpacks to more than 8 bytes for each of them is refused.
+        most_pixels: of an image; what unpacks to more than 4 bytes for each of them is refused.
 
     Raises:
         BadFrame: damaged, too large, not one member, encrypted, or compressed in another way.
@@ -49,19 +50,13 @@ def unpacked(content: bytes, path: str | Path, most_pixels: int) -> bytes:
                 size += len(chunk)
                 if size > most:
                     raise BadFrame(
-                        f"{path}: unpacks to more than {most / 1e6:g} MB, which are 8 bytes for each pixel of the "
-                        "largest image (raw.max_pixels)"
+                        f"{path}: unpacks to more than {most / 1e6:g} MB, {BYTES_PER_PIXEL} bytes for each pixel of "
+                        f"the largest image, {most_pixels} (raw.max_pixels)"
                     )
                 result.write(chunk)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        zlib.error,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (LightcurverError, MemoryError):
+        raise
+    except Exception as error:  # whatever the libraries make of a damaged file: it is this file's
         raise BadFrame(
             f"{path}: truncated or corrupt compressed file ({error}); copy it again from the telescope"
         ) from error
@@ -92,32 +87,30 @@ def _only_member(file: io.BytesIO) -> IO[bytes]:
     return archive.open(names[0])
 
 
-def refuse_what_is_too_large(content: bytes, path: str | Path, most_pixels: int) -> None:
+def refuse_what_is_too_large(
+    file: IO[bytes], path: str | Path, most_pixels: int, hdus: int | None = None
+) -> None:
     """Check what the headers of a FITS file announce.
 
-    Headers that cannot be followed from here on are left to the FITS library, which may follow them elsewhere: a number
-    of axes that it would count through is looked for in all of the file.
+    Headers that cannot be followed from here on are left to the FITS library, which may follow them elsewhere.
 
     Args:
-        content: of the file, or its beginning.
+        file: open for reading, and to be positioned; it is left anywhere.
         path: for messages.
         most_pixels: of an image, or of one of its tiles.
+        hdus: how many headers; None: all.
 
     Raises:
         BadFrame: more axes than FITS has, or an image with more pixels.
     """
-    if endless := _ENDLESS.search(content):
-        raise BadFrame(
-            f"{path}: a header announces {endless[1].decode()} axes, expected 0 to {MOST_AXES}; copy it again from the "
-            "telescope"
-        )
-    for number, cards in enumerate(_headers(content)):
+    for number, (cards, header) in enumerate(itertools.islice(_headers(file), hdus)):
+        refuse_endless(header, path)
         for prefix in ("", "Z"):
             text = cards.get(f"{prefix}NAXIS")
             if text is None:
                 continue
             axes = _whole(text)
-            if axes is None or axes < 0:
+            if axes is None or not 0 <= axes <= MOST_AXES:
                 raise BadFrame(
                     f"{path}: {prefix}NAXIS of HDU {number} is {text[:20]}, expected a number of axes; copy it again "
                     "from the telescope"
@@ -132,25 +125,45 @@ def refuse_what_is_too_large(content: bytes, path: str | Path, most_pixels: int)
                     )
 
 
-def _headers(content: bytes) -> Iterator[dict[str, str]]:
-    """What counts of the cards of each header, keyword: value; the first of cards that stand twice."""
+def refuse_endless(content: bytes, path: str | Path) -> None:
+    """Refuse a number of axes that a FITS library would count through, wherever it stands: damaged headers are found
+    at other places than the sizes of those before them say.
+
+    Raises:
+        BadFrame: there is one.
+    """
+    if endless := _ENDLESS.search(content):
+        raise BadFrame(
+            f"{path}: a header announces {endless[1].decode()} axes, expected 0 to {MOST_AXES}; copy it again from the "
+            "telescope"
+        )
+
+
+def _headers(file: IO[bytes]) -> Iterator[tuple[dict[str, str], bytes]]:
+    """Of each header what counts of its cards, keyword: value (the first of cards that stand twice), and its bytes."""
     start = 0
-    while start < len(content):
+    while True:
+        file.seek(start)
         cards: dict[str, str] = {}
+        header = bytearray()
         end = None
-        for at in range(start, len(content) - CARD + 1, CARD):
-            card = content[at : at + CARD]
-            if card.startswith(b"END     "):
-                end = at + CARD
-                break
-            if match := _CARD.match(card):
-                keyword = match["keyword"].decode()
-                cards.setdefault(keyword, match["value"].strip(b"' ").decode("latin-1"))
-        yield cards
+        while end is None and len(header) < LONGEST_HEADER and (block := file.read(BLOCK)):
+            for at in range(0, len(block) - CARD + 1, CARD):
+                card = block[at : at + CARD]
+                if card.startswith(b"END     "):
+                    end = len(header) + at + CARD
+                    break
+                if match := _CARD.match(card):
+                    keyword = match["keyword"].decode()
+                    cards.setdefault(keyword, match["value"].strip(b"' ").decode("latin-1"))
+            header += block
+        if not header:
+            return
+        yield cards, bytes(header)
         size = _data_size(cards)
         if end is None or size is None:
             return
-        start = start + BLOCK * math.ceil((end - start) / BLOCK) + BLOCK * math.ceil(size / BLOCK)
+        start += BLOCK * math.ceil(end / BLOCK) + BLOCK * math.ceil(size / BLOCK)
 
 
 def _data_size(cards: dict[str, str]) -> int | None:

@@ -170,15 +170,19 @@ def parse_with(
         mjd=_plausible_mjd(number("mjd"), "mjd returned by parse_header", path),
         gain=_positive(number("gain"), "gain returned by parse_header", path),
         exptime=_positive(number("exptime"), "exptime returned by parse_header", path),
-        filter=_filter(values["filter"] if "filter" in values else _or_unnamed(header, filter_field), path),
+        filter=_filter(values["filter"], path)
+        if "filter" in values
+        else _filter_or_unnamed(header, filter_field or {}, path),
     )
 
 
-def _or_unnamed(header: Header, field: Mapping[str, Any] | None) -> Any:
-    field = field or {}
-    keywords = field.get("keyword") or []
-    known = [header[one] for one in ([keywords] if isinstance(keywords, str) else keywords) if one in header]
-    return field.get("constant") or known or UNNAMED
+def _filter_or_unnamed(header: Header, field: Mapping[str, Any], path: str | Path) -> str:
+    if field.get("constant") is not None:
+        return _filter(field["constant"], path)
+    asked = field.get("keyword") or []
+    keywords = [one for one in ([asked] if isinstance(asked, str) else asked) if one in header]
+    values = [_card(header, keyword, "filter", path) for keyword in keywords]
+    return _filter(values, path) if _named_filters(values) else UNNAMED
 
 
 def _value(header: Header, field: Mapping[str, Any], name: str, path: str | Path) -> Any:
@@ -246,10 +250,14 @@ def _positive(value: float, what: str, path: str | Path) -> float:
     return value
 
 
+def _named_filters(values: list[Any]) -> list[str]:
+    return [name for one in values if one is not None and (name := str(one).strip())]
+
+
 def _filter(value: Any, path: str | Path) -> str:
     """The name of a filter; of those in several wheels, those that are not empty."""
-    names = [str(one).strip() for one in (value if isinstance(value, list) else [value]) if one is not None]
-    name = "+".join([one for one in names if one.lower() not in _NO_FILTER and one] or names[:1])
+    names = _named_filters(value if isinstance(value, list) else [value])
+    name = "+".join([one for one in names if one.lower() not in _NO_FILTER] or names[:1])
     if not name:
         raise BadFrame(
             f"{path}: the filter is {value!r}, expected a name; give a constant if there is no filter"

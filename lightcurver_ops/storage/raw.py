@@ -22,12 +22,11 @@ from lightcurver_ops.errors import (
     LightcurverError,
     TemporaryFailure,
 )
-from lightcurver_ops.storage.fits_limits import refuse_what_is_too_large, unpacked
+from lightcurver_ops.storage.fits_limits import refuse_endless, refuse_what_is_too_large, unpacked
 from lightcurver_ops.storage.object_store import ObjectStore, is_object
 
 # Beyond this part of saturated pixels, nothing in the frame can be measured (twilight, dome light).
 _SATURATED_PART = 0.5
-_HEAD = 1 << 18  # bytes of a file that is not packed, in which its headers' cards are looked at first
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
 _PASSING |= {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
@@ -68,7 +67,7 @@ def read_raw(
             write into a raw directory must not have this program read what they may not.
 
     Raises:
-        FrameUnavailable: this user may not read it, or the memory does not suffice.
+        FrameUnavailable: this user may not read it.
         BadFrame: missing, unreadable, outside, empty, truncated, not FITS, no such HDU, no image in it, not 2-D, too
             large, all NaN, constant, or saturated.
         TemporaryFailure: the disk or the network failed.
@@ -83,7 +82,8 @@ def read_raw(
         )
     if not content.startswith(b"SIMPLE  ="):
         raise BadFrame(f"{path}: not a FITS file: it starts with {content[:9]!r}, expected b'SIMPLE  ='")
-    refuse_what_is_too_large(content, path, max_pixels)
+    refuse_endless(content, path)
+    refuse_what_is_too_large(io.BytesIO(content), path, max_pixels)
     try:
         # Headers of telescopes bend the standard in harmless ways; what matters is checked below.
         with warnings.catch_warnings():
@@ -92,12 +92,8 @@ def read_raw(
             with fits.open(io.BytesIO(content), memmap=False, uint=False) as hdus:
                 header = _merged_header(hdus, hdus_header, path)
                 data = np.array(_image_hdu(hdus, hdu_data, path).data, dtype=np.float64)
-    except LightcurverError:
+    except (LightcurverError, MemoryError):
         raise
-    except MemoryError as error:
-        raise FrameUnavailable(
-            f"{path}: there is not enough memory to read it; lower compute.processes, or raw.max_pixels"
-        ) from error
     except Exception as error:  # whatever the library makes of a damaged file: it is this file's
         raise BadFrame(
             f"{path}: truncated or corrupt: {len(content)} bytes do not hold the image that its header announces "
@@ -128,23 +124,22 @@ def read_raw_header(
     _refuse_outside(path, inside)
     try:
         with _opened(path, store) as stored:
-            start = stored.read(_HEAD)
+            file, start = stored, stored.read(9)
             stored.seek(0)
-            file = stored
-            if not start.startswith(b"SIMPLE  ="):
-                start = unpacked(stored.read(), path, max_pixels)
-                file = io.BytesIO(start)
-            if not start.startswith(b"SIMPLE  ="):
-                raise BadFrame(
-                    f"{path}: not a FITS file: it starts with {start[:9]!r}, expected b'SIMPLE  ='"
-                )
-            refuse_what_is_too_large(start, path, max_pixels)
+            if start != b"SIMPLE  =":
+                file = io.BytesIO(unpacked(stored.read(), path, max_pixels))
+                start = file.read(9)
+            if start != b"SIMPLE  =":
+                raise BadFrame(f"{path}: not a FITS file: it starts with {start!r}, expected b'SIMPLE  ='")
+            # Two more than are asked for: of an fpacked file the header is in the next one, and none must follow that.
+            refuse_what_is_too_large(file, path, max_pixels, max(hdus_header, default=0) + 3)
+            file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 # memmap=False: the file object may be remote. HDUs are read as they are asked for.
                 with fits.open(file, memmap=False, lazy_load_hdus=True) as hdus:
                     return _merged_header(hdus, hdus_header, path)
-    except LightcurverError:
+    except (LightcurverError, MemoryError):
         raise
     except OSError as error:
         # astropy's word on the content has no number, the storage's on itself has one
@@ -250,13 +245,19 @@ def _merged_header(hdus: fits.HDUList, numbers: Sequence[int], path: str | Path)
 
 
 def _is_packed(hdus: fits.HDUList) -> bool:
-    """Whether the first HDU is but the shell that fpack puts before the image."""
+    """Whether the first of two HDUs is but the shell that fpack puts before the image."""
     if hdus[0].header.get("NAXIS") != 0:
         return False
     try:
-        return isinstance(hdus[1], fits.CompImageHDU)
-    except IndexError:
+        if not isinstance(hdus[1], fits.CompImageHDU):
+            return False
+    except Exception:  # damaged, or not there: who asks for it hears so
         return False
+    try:
+        hdus[2]
+    except IndexError:
+        return True
+    return False
 
 
 def _hdu(hdus: fits.HDUList, number: int, key: str, path: str | Path) -> Any:

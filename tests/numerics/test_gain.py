@@ -30,6 +30,15 @@ def test_the_gain_is_found_over_any_bias_and_read_noise():
     assert found.contradicts(360)
 
 
+def test_thousands_of_frames_are_as_good_as_some():
+    electrons = np.linspace(200, 4000, 20_000)
+    level = BIAS + electrons / GAIN
+    variance = (electrons + READ_NOISE**2) / GAIN**2 * RNG.normal(1, 0.02, electrons.size)
+    found = gain_of_skies(level, variance)
+    assert found is not None
+    assert found.value == pytest.approx(GAIN, rel=0.02)
+
+
 def test_frames_of_one_sky_and_few_frames_say_nothing():
     assert gain_of_skies(*skies([800.0] * 12)) is None
     assert gain_of_skies(*skies(np.linspace(200, 4000, 5))) is None

@@ -115,6 +115,18 @@ def test_names_that_no_database_keeps_are_left_out_by_themselves(season):
     lens.close()
 
 
+def test_a_frame_that_was_too_large_is_tried_again_with_another_limit(season):
+    season.configure(raw={"max_pixels": 100})
+    lens = season.lens()
+    with pytest.raises(QualityGate, match=r"px in HDU 0, more than 100 \(raw\.max_pixels\)"):
+        run_pipeline(lens, last=stage_number(IMPORT))
+    lens.close()
+    season.configure(raw={"max_pixels": 50_000})
+    lens = season.lens()
+    assert run_pipeline(lens, last=stage_number(IMPORT))[1].report.done == len(season.raw)
+    lens.close()
+
+
 def test_what_is_odd_about_frames_is_said_by_the_run(season):
     """Once for each kind: a keyword that stands twice, a gain that the sky contradicts."""
     for path in season.raw[:2]:

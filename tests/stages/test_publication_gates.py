@@ -5,13 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lightcurver_ops.bookkeeping import photometry, withheld
-from lightcurver_ops.bookkeeping.engine import reading
+from lightcurver_ops.bookkeeping import ledger, photometry, withheld
+from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.bookkeeping.tables import publications
 from lightcurver_ops.cli.lightcurve import lightcurve
 from lightcurver_ops.config.sections import Publication
-from lightcurver_ops.errors import NothingToDo, QualityGate
+from lightcurver_ops.errors import ConfigurationError, NothingToDo, QualityGate
 from lightcurver_ops.stages.model_calibrated_cutouts import ModelCalibratedCutouts
 from lightcurver_ops.stages.publication_gates import missed_by_controls, missed_by_fit
+from lightcurver_ops.stages.publishing import chosen_publication
 
 LIMITS = Publication()
 NONE = Publication(**dict.fromkeys(Publication.model_fields))
@@ -69,6 +71,11 @@ def test_an_image_without_fluxes():
     assert reason == "image B has a flux in 2 of 6 epochs only (publication.min_fraction_measured)"
 
 
+def test_an_aperture_has_no_model_to_converge_or_to_fit():
+    one = fit([False] * 6, converged=False, last_move=np.inf, chi2=900.0)
+    assert missed_by_fit(LIMITS, ["A", "B"], one, modelled=False) == []
+
+
 def test_control_stars_that_scatter_by_more_than_their_errors():
     assert missed_by_controls(LIMITS, 1.3, 0.1) == missed_by_controls(LIMITS, None, None) == []
     assert missed_by_controls(LIMITS, 5.5, 1.0) == missed_by_controls(NONE, 50.0, 1.0) == []
@@ -95,10 +102,10 @@ def test_a_withheld_light_curve_is_kept_and_said_until_one_passes(season_copy, c
     season.configure(publication={"max_chi2": 0.01}, compute={"diagnostics": True})
 
     with pytest.raises(
-        QualityGate, match=r"filter r is withheld: the median reduced chi2 .* above 0\.01"
+        QualityGate, match=r"is withheld of filter r: the median reduced chi2 .* above 0\.01"
     ) as caught:
         ModelCalibratedCutouts(lens()).run()
-    assert caught.value.measured == {"filter": "r", "epochs": 6}
+    assert caught.value.measured == {"filters": "r", "epochs": 6}
     one = lens()
     with reading(one.engine) as connection:
         assert photometry.publications_of(connection, one.name) == before
@@ -112,12 +119,31 @@ def test_a_withheld_light_curve_is_kept_and_said_until_one_passes(season_copy, c
     # Again: nothing is fitted, and it is no success.
     with pytest.raises(QualityGate, match="is withheld"):
         ModelCalibratedCutouts(one).run()
-    one.close()
     lightcurve(season.config_path)
     said = capsys.readouterr()
     assert "UTC is withheld: the median reduced chi2" in said.err
     assert "version 1" in said.out
 
+    # A filter that the lens no longer has is not withheld for ever.
+    with writing(one.engine) as connection:
+        gone = {"lens": one.name, "filter": "g", "n_epochs": 1, "file": "x", **ledger.provenance("hash")}
+        withheld.withhold(connection, gone, ["it missed a gate"])
+    one = lens()
+    with pytest.raises(QualityGate, match="is withheld of filter r"):
+        ModelCalibratedCutouts(one).run()
+    with reading(one.engine) as connection:
+        assert [row.filter for row in withheld.withheld_of(connection, one.name)] == ["r"]
+        connection.rollback()
+    with writing(one.engine) as connection:
+        connection.execute(publications.delete())
+    with (
+        reading(one.engine) as connection,
+        pytest.raises(
+            ConfigurationError, match="no light curve yet: that of filter r is withheld: the median"
+        ),
+    ):
+        chosen_publication(connection, one.name, season.config_path, None, None)
+    one.close()
     season.configure(publication={"max_chi2": None})
     one = lens()
     report = ModelCalibratedCutouts(one).run()

@@ -28,6 +28,17 @@ def test_the_pattern_decides(tmp_path):
     assert names(Raw(raw_dirs=[str(tmp_path)], files_match_pattern="LENS_*.fits")) == ["lens_r_1.fits"]
 
 
+def test_long_urls_are_left_out_like_long_paths():
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe_file("/long/" + "d" * 400 + "/1.fits", b"x")
+    try:
+        (file,) = list_raw_files(Raw(raw_dirs=["memory://long"]))
+    finally:
+        filesystem.rm("/long", recursive=True)
+    assert len(file.path) <= 400
+    assert "expected at most 400" in (file.problem or "")
+
+
 def test_a_changed_file_is_seen_as_changed(tmp_path):
     path = tmp_path / "1.fits"
     path.write_bytes(b"x")

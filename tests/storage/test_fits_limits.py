@@ -96,7 +96,10 @@ def claiming(**cards):
             "88888 axes",
         ),
         (gzip.compress(claiming(NAXIS1=400000)), r"an image of 400000 x 60 px"),
-        (gzip.compress(content() + bytes(200_000)), r"unpacks to more than 0.08 MB"),
+        (
+            gzip.compress(content() + bytes(200_000)),
+            r"unpacks to more than 0.04 MB, 4 bytes for each pixel.*10000 \(raw.max_pixels",
+        ),
         (content(fits.PrimaryHDU(), fits.ImageHDU(np.zeros((200, 100)))), r"image of 100 x 200 px in HDU 1"),
     ],
 )
@@ -118,6 +121,30 @@ def test_a_packed_image_of_many_pixels_is_refused(tmp_path):
         path.write_bytes(whole[:at] + card.ljust(80) + whole[at + 80 :])
         with pytest.raises(BadFrame, match="announces an image of 400000000 x"):
             read_raw(path)
+
+
+def test_a_mosaic_keeps_the_header_of_its_first_hdu(tmp_path):
+    """Only of two HDUs is the first one the shell of the second."""
+    chips = [
+        fits.CompImageHDU(PIXELS + number, fits.Header({"GAIN": float(number)}), compression_type="RICE_1")
+        for number in (1, 2)
+    ]
+    path = tmp_path / "mosaic.fits.fz"
+    path.write_bytes(content(fits.PrimaryHDU(header=fits.Header({"GAIN": 9.0})), *chips))
+    assert read_raw(path, hdu_data=2).header["GAIN"] == read_raw_header(path)["GAIN"] == 9.0
+
+
+def test_headers_behind_large_images_are_checked_before_they_are_read(tmp_path):
+    big = fits.PrimaryHDU(np.zeros((400, 500), dtype=np.int32))
+    path = tmp_path / "frame.fits"
+    path.write_bytes(
+        content(big)
+        + claiming(NAXIS=99999999999).replace(
+            b"SIMPLE  =                    T", b"XTENSION= 'IMAGE   '           "
+        )
+    )
+    with pytest.raises(BadFrame, match="announces 99999999999 axes"):
+        read_raw_header(path, hdus_header=(0, 1))
 
 
 def test_tables_beside_the_image_may_be_long(tmp_path):

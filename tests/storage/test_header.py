@@ -165,7 +165,13 @@ def test_a_card_that_breaks_the_standard_is_shown():
 
 @pytest.mark.parametrize(
     ("first", "second", "name"),
-    [("Clear", "r", "r"), ("g", "OPEN", "g"), ("empty", "Clear", "empty"), ("B", "ND4", "B+ND4")],
+    [
+        ("Clear", "r", "r"),
+        ("g", "OPEN", "g"),
+        ("empty", "Clear", "empty"),
+        ("B", "ND4", "B+ND4"),
+        ("", "Clear", "Clear"),
+    ],
 )
 def test_a_filter_in_two_wheels(first, second, name):
     wheels = mapping(filter={"keyword": ["FILTER1", "FILTER2"]})
@@ -243,6 +249,11 @@ def test_a_parser_may_leave_out_the_filter(tmp_path):
     assert parse_with(function, header(), "a.fits", {"keyword": "FILTER"}).filter == "Clear"
     assert parse_with(function, header(), "a.fits", {"keyword": "WHEEL"}).filter == "unnamed"
     assert parse_with(function, header(), "a.fits", {"constant": "r"}).filter == "r"
+    assert parse_with(function, header(FILTER="  "), "a.fits", {"keyword": "FILTER"}).filter == "unnamed"
+    broken = header(FILTER=None)
+    broken.append(Card.fromstring(b"FILTER  = r / without quotes"))
+    with pytest.raises(BadFrame, match="keyword FILTER: its card"):
+        parse_with(function, broken, "a.fits", {"keyword": "FILTER"})
 
 
 def test_two_parsers_do_not_mix(tmp_path):

@@ -107,9 +107,11 @@
   // The server draws few pictures at a time: those that it had no place for are asked for again.
   for (const image of document.querySelectorAll('img[src$=".png"]')) {
     let tries = 0;
-    const again = () => {
+    const again = async () => {
       tries += 1;
-      if (tries <= 6) setTimeout(() => { image.src = image.getAttribute("src"); }, 1000 * tries + 500 * Math.random());
+      const answer = tries <= 6 && await fetch(image.src).catch(() => null);
+      if (!answer || (answer.status !== 503 && !answer.ok)) return; // it is not there
+      setTimeout(() => { image.src = image.getAttribute("src"); }, answer.ok ? 0 : 1000 * tries + 500 * Math.random());
     };
     image.addEventListener("error", again);
     if (image.complete && !image.naturalWidth) again();
