@@ -14,18 +14,23 @@ for pair in airflow:airflow lenses:lenses_owner; do
     # Restored beside the old one, which goes only when the new one is whole.
     psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --dbname postgres <<-SQL
 		DROP DATABASE IF EXISTS ${database}_restored;
+		DROP DATABASE IF EXISTS ${database}_replaced;
 		CREATE DATABASE ${database}_restored OWNER $owner;
 		REVOKE ALL ON DATABASE ${database}_restored FROM PUBLIC;
 	SQL
     pg_restore --exit-on-error --single-transaction --no-owner --no-privileges --role="$owner" \
         --dbname="${database}_restored" "$LCOPS_BACKUPS/$1/$database.dump"
 done
-for database in airflow lenses; do
-    # Fails where somebody is still connected: stop the services first.
-    psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --dbname postgres <<-SQL
-		DROP DATABASE IF EXISTS $database;
-		ALTER DATABASE ${database}_restored RENAME TO $database;
-	SQL
-    echo "restored $database from $1"
-done
+# Both change their names or none does. Fails where somebody is still connected to one: stop the services first.
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --dbname postgres <<-'SQL'
+	BEGIN;
+	SELECT format('ALTER DATABASE %I RENAME TO %I', datname, datname || '_replaced')
+	    FROM pg_database WHERE datname IN ('airflow', 'lenses') \gexec
+	ALTER DATABASE airflow_restored RENAME TO airflow;
+	ALTER DATABASE lenses_restored RENAME TO lenses;
+	COMMIT;
+	DROP DATABASE IF EXISTS airflow_replaced;
+	DROP DATABASE IF EXISTS lenses_replaced;
+SQL
+echo "restored airflow and lenses from $1"
 echo "now: docker compose up -d (its init job gives the roles their rights again)"
