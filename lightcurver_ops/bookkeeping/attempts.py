@@ -5,21 +5,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping.ledger import now
+from lightcurver_ops.bookkeeping.ledger import now, upsert
 from lightcurver_ops.bookkeeping.tables import frames, plate_solve_attempts
 
 
 def save_attempts(connection: sa.Connection, frame_id: int, attempts: Sequence[dict[str, Any]]) -> None:
     """Replace the attempts of a frame; each has the columns of the table but frame_id, number, attempted_at."""
     connection.execute(sa.delete(plate_solve_attempts).where(plate_solve_attempts.c.frame_id == frame_id))
-    if attempts:
-        connection.execute(
-            sa.insert(plate_solve_attempts),
-            [
-                {**one, "frame_id": frame_id, "number": number, "attempted_at": now()}
-                for number, one in enumerate(attempts, 1)
-            ],
-        )
+    rows = [
+        {**one, "frame_id": frame_id, "number": number, "attempted_at": now()}
+        for number, one in enumerate(attempts, 1)
+    ]
+    # Not a plain insert: another run may solve the same frame at the same time.
+    upsert(connection, plate_solve_attempts, rows)
 
 
 def attempts_of(connection: sa.Connection, frame_ids: Iterable[int]) -> dict[int, list[sa.Row]]:

@@ -7,7 +7,6 @@ header says; here it is checked first, on the cards themselves (FITS Standard 4.
 import bz2
 import gzip
 import io
-import itertools
 import lzma
 import math
 import re
@@ -98,12 +97,15 @@ def refuse_what_is_too_large(
         file: open for reading, and to be positioned; it is left anywhere.
         path: for messages.
         most_pixels: of an image, or of one of its tiles.
-        hdus: how many headers; None: all.
+        hdus: how many headers; None: all. Of a file without an image in its first HDU three, as fpacked files have
+            theirs in the second one, and none after it.
 
     Raises:
         BadFrame: more axes than FITS has, or an image with more pixels.
     """
-    for number, (cards, header) in enumerate(itertools.islice(_headers(file), hdus)):
+    for number, (cards, header) in enumerate(_headers(file)):
+        if hdus is not None and number == 0 and cards.get("NAXIS") == "0":
+            hdus = max(hdus, 3)
         refuse_endless(header, path)
         for prefix in ("", "Z"):
             text = cards.get(f"{prefix}NAXIS")
@@ -123,6 +125,8 @@ def refuse_what_is_too_large(
                         f"{path}: its header announces an image of {' x '.join(map(str, sides))} px in HDU {number}, "
                         f"more than {most_pixels} (raw.max_pixels)"
                     )
+        if number + 1 == hdus:
+            return
 
 
 def refuse_endless(content: bytes, path: str | Path) -> None:

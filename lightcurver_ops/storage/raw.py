@@ -131,8 +131,7 @@ def read_raw_header(
                 start = file.read(9)
             if start != b"SIMPLE  =":
                 raise BadFrame(f"{path}: not a FITS file: it starts with {start!r}, expected b'SIMPLE  ='")
-            # Two more than are asked for: of an fpacked file the header is in the next one, and none must follow that.
-            refuse_what_is_too_large(file, path, max_pixels, max(hdus_header, default=0) + 3)
+            refuse_what_is_too_large(file, path, max_pixels, max(hdus_header, default=0) + 1)
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

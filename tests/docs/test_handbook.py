@@ -29,7 +29,6 @@ HANDED_ON = {
     "cli/run.py: f'  {kind}: {reason}'",
     "config/loading.py: '%s'",
     "config/loading.py: explain(error, model, source)",
-    "operations/arrivals.py: problem",
     "operations/worker.py: '%s'",
     "operations/worker.py: '%s: %s'",
     "stages/base.py: text",

@@ -214,7 +214,7 @@ def test_every_configuration_key_belongs_to_a_stage_or_is_known_to_change_nothin
     without = {
         # Which frames are tried, when the stage fails, where a secret is: no product depends on these.
         "plate_solving.frames", "plate_solving.min_success_fraction", "plate_solving.astrometry_net_api_key_file",
-        "plate_solving.solve_field_timeout",
+        "plate_solving.solve_field_timeout", "raw.max_pixels",
         # They act through what they choose: files, stars, frames.
         "raw.raw_dirs", "raw.files_match_pattern", "raw.header_parser", "stars.gaia_catalog_file",
         # Where the bytes come from, and how they are verified: the ETags say which they are.
