@@ -110,7 +110,8 @@
     const again = async () => {
       tries += 1;
       const answer = tries <= 6 && await fetch(image.src).catch(() => null);
-      if (!answer || (answer.status !== 503 && !answer.ok)) return; // it is not there
+      // What is not there is not asked for again.
+      if (!answer || (answer.status !== 503 && !answer.ok)) return;
       setTimeout(() => { image.src = image.getAttribute("src"); }, answer.ok ? 0 : 1000 * tries + 500 * Math.random());
     };
     image.addEventListener("error", again);
