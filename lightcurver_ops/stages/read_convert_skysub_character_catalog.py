@@ -89,8 +89,12 @@ class ReadConvertSkysubCharacterCatalog(Stage):
                 run.quarantine(path, units[path], outcome.error, self._without_frame(path))
             else:
                 run.fail(path, units[path], outcome.error)
-        self._note_odd_shapes(run)
-        self._note_remarks(set(units), run)
+        with reading(self.lens.engine) as connection:
+            rows = frames.all_frames(connection, self.lens.name)
+        _note_odd_shapes(rows, run)
+        _note_remarks([row for row in rows if row.original_image_path in units], run)
+        for note in contradicted_gains(rows):
+            run.note(note)
 
     def check(self, connection: sa.Connection, units: Collection[str] | None = None) -> None:
         """Some frame: of those asked for where it is some, else of the lens."""
@@ -106,30 +110,6 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             count=count,
             reason=reason,
         )
-
-    def _note_odd_shapes(self, run: Run) -> None:
-        with reading(self.lens.engine) as connection:
-            rows = frames.all_frames(connection, self.lens.name)
-        shapes = Counter((row.width, row.height) for row in rows)
-        if len(shapes) > 1:
-            usual = shapes.most_common(1)[0][0]
-            odd = [row.image_relpath for row in rows if (row.width, row.height) != usual]
-            run.note(f"{len(odd)} frames are not {usual[0]} x {usual[1]} px as the others: {joined(odd, 3)}")
-
-    def _note_remarks(self, paths: set[str], run: Run) -> None:
-        """What is odd about the frames of this run, each kind once; and gains that the skies of all contradict."""
-        with reading(self.lens.engine) as connection:
-            rows = frames.all_frames(connection, self.lens.name)
-        kinds: dict[str, list[tuple[str, str]]] = {}
-        for row in rows:
-            if row.original_image_path in paths and row.warnings:
-                for remark in row.warnings.split("; "):
-                    kinds.setdefault(re.sub(r"[\d.]+", "", remark), []).append((remark, row.image_relpath))
-        for having in kinds.values():
-            named = joined((name for _, name in having), 3)
-            run.note(f"WARNING: {len(having)} frames: {having[0][0]} ({named})")
-        for note in contradicted_gains(rows):
-            run.note(note)
 
     def _parser_hash(self) -> str | None:
         parser = self.config.raw.header_parser
@@ -199,6 +179,25 @@ _REFRESHED_ONLY_WITH_PIXELS = (
     "roi_in_footprint",
     "angle_to_north",
 )
+
+
+def _note_odd_shapes(rows: list[sa.Row], run: Run) -> None:
+    shapes = Counter((row.width, row.height) for row in rows)
+    if len(shapes) > 1:
+        usual = shapes.most_common(1)[0][0]
+        odd = [row.image_relpath for row in rows if (row.width, row.height) != usual]
+        run.note(f"{len(odd)} frames are not {usual[0]} x {usual[1]} px as the others: {joined(odd, 3)}")
+
+
+def _note_remarks(rows: list[sa.Row], run: Run) -> None:
+    """What is odd about frames, each kind once."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        for remark in row.warnings.split("; ") if row.warnings else ():
+            kinds.setdefault(re.sub(r"[\d.]+", "", remark), []).append((remark, row.image_relpath))
+    for having in kinds.values():
+        named = joined((name for _, name in having), 3)
+        run.note(f"WARNING: {len(having)} frames: {having[0][0]} ({named})")
 
 
 def _stems(listed: dict[str, RawFile], taken: dict[str, str]) -> dict[str, str]:
