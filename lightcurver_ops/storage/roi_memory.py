@@ -13,6 +13,7 @@ from lightcurver_ops.numerics.psf.operators import blur_matrix
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
 from lightcurver_ops.numerics.roi.galaxy import Frame
 from lightcurver_ops.numerics.roi.lights import Lights
+from lightcurver_ops.numerics.roi.modes import Modes
 from lightcurver_ops.numerics.roi.normal import NormalMatrix, mirror_lower
 from lightcurver_ops.numerics.roi.result import RoiOptions
 from lightcurver_ops.numerics.roi.scene import Prior, Scene
@@ -21,6 +22,7 @@ from lightcurver_ops.numerics.roi.trust import Trust
 from lightcurver_ops.numerics.roi.update import Memory
 from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
+_MODES = ("curvature", "seen")
 _LIGHTS = ("templates", "amplitude", "precision")
 _SUMS = ("rhs", "flux_response", "flux_weight", "starlet_variance")
 
@@ -42,6 +44,7 @@ def write_roi_memory(path: str | Path, memory: Memory) -> None:
         "since": memory.since,
         "scratch": memory.scratch,
         "epochs": memory.normal.epochs,
+        "weight": memory.normal.weight,
     }
 
     def fill(file: h5py.File) -> None:
@@ -62,6 +65,8 @@ def write_roi_memory(path: str | Path, memory: Memory) -> None:
                 file[f"scene/lights/{name}"] = getattr(scene.lights, name)
         file["covariances"] = memory.covariances
         file["normal/matrix"] = _packed(memory.normal.matrix)
+        for name in _MODES:
+            file[f"normal/modes/{name}"] = getattr(memory.normal.modes, name)
         for name in _SUMS:
             file[f"normal/{name}"] = getattr(memory.normal, name)
 
@@ -92,8 +97,11 @@ def _memory(file: h5py.File) -> Memory:
     lights = None
     if "scene/lights" in file:
         lights = Lights(*(file[f"scene/lights/{name}"][()] for name in _LIGHTS))
+    modes = Modes(*(file[f"normal/modes/{name}"][()] for name in _MODES))
     normal = NormalMatrix(
         matrix=_unpacked(file["normal/matrix"][()]),
+        modes=modes,
+        weight=asked["weight"],
         epochs=asked["epochs"],
         **{name: file[f"normal/{name}"][()] for name in _SUMS},
     )
@@ -108,6 +116,7 @@ def _memory(file: h5py.File) -> Memory:
             resolution=resolution,
             with_galaxy=asked["with_galaxy"],
             trust=Trust(epochs.weight * scale[:, None, None] ** 2, scale, file["trust/aside"][()]),
+            modes=modes,
         ),
         state=State(Scene(positions, mean, theta, structure, frame, lights), local),
         normal=normal,

@@ -78,11 +78,11 @@ def everything_of(problem, state):
     """What the iterations ask of the epochs, as arrays."""
     layout, rng = problem.layout, np.random.default_rng(6)
     at = np.concatenate([state.scene.positions.ravel()[: layout.moved], state.scene.background.ravel()])
-    normal, steps, followers = NormalMatrix.empty(layout), Steps(problem), []
+    normal, steps, followers = NormalMatrix.empty(layout, problem.modes), Steps(problem), []
     found = {"rhs": 0.0, "loss": 0.0, "model": np.zeros_like(problem.epochs.data)}
-    shared = rng.normal(size=(len(at),) * 2)
-    shared, rows = shared @ shared.T, np.eye(layout.moved, len(at))
-    mean = rng.normal(size=(layout.sources, len(at)))
+    shared = rng.normal(size=(layout.moved + 5,) * 2)
+    shared, rows = shared @ shared.T, rng.normal(size=(len(shared), len(at)))
+    mean = rng.normal(size=(layout.sources, len(shared)))
     found["covariance"] = np.zeros((problem.count, layout.sources, layout.sources))
     for one in problem.blocks(state):
         normal.add(one, at, layout)

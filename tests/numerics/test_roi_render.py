@@ -47,7 +47,7 @@ def test_each_point_has_the_psf_of_its_place():
 def test_one_pixel_of_the_background_looks_like_a_point(side):
     full = PSF.image(side / K, K)
     shift = np.array([0.31, -0.17])
-    operator = render.BackgroundView(full, shift, N, K).matrix()
+    operator = render.BackgroundView(full, shift, N, K).matrix(np.eye(N * K))
     u, v = 18, 13
     position = (np.array([[u, v]]) - (FINE - 1) / 2) / K + shift
     point = render.point_images(narrow_from_full(full), position, N, K)[0][0]
@@ -60,9 +60,9 @@ def test_background_images_are_the_operator_and_its_derivatives():
     shift, h = np.array([0.2, -0.4]), rng.random((FINE, FINE))
 
     def seen(move):
-        return (render.BackgroundView(full, shift + move, N, K).matrix().astype(float) @ h.ravel()).reshape(
-            N, N
-        )
+        return (
+            render.BackgroundView(full, shift + move, N, K).matrix(np.eye(N * K)).astype(float) @ h.ravel()
+        ).reshape(N, N)
 
     light = render.Light.of(h, 0.0, 40)
     value, dx, dy = render.BackgroundView(full, shift, N, K).images(light)
@@ -122,7 +122,7 @@ def test_starlet_noise_is_that_of_back_projected_draws():
     weight[4:7, 9] = 0.0
     full = PSF.image(40 / K, K)
     layout = Layout(N, K, 0, 0.0, False, False, True)
-    operator = render.BackgroundView(full, np.zeros(2), N, K).matrix().astype(float)
+    operator = render.BackgroundView(full, np.zeros(2), N, K).matrix(np.eye(N * K)).astype(float)
     draws = rng.normal(size=(600, N * N)) * np.sqrt(weight.ravel())
     coefficients = starlet((draws @ operator).reshape(-1, FINE, FINE))[:, :-1]
     ratio = coefficients.std(axis=0) / np.sqrt(

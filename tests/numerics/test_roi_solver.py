@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from lightcurver_ops.numerics.roi import galaxy
-from lightcurver_ops.numerics.roi.admm import Solver
+from lightcurver_ops.numerics.roi.admm import Solver, majorant
 from lightcurver_ops.numerics.roi.block import blocks
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
+from lightcurver_ops.numerics.roi.modes import Modes
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
-from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
+from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, gaussian_gram
 from lightcurver_ops.numerics.roi.render import Light
 from lightcurver_ops.numerics.roi.scene import Prior, Scene, absolute, shortened
 from lightcurver_ops.simulation.psf import Psf
@@ -16,13 +17,40 @@ from lightcurver_ops.simulation.psf import Psf
 FINE = 8
 
 
-def test_details_adjoint_and_gram():
+def every_pattern():
+    return Modes(np.ones(FINE**2), np.arange(FINE**2))
+
+
+def test_details_adjoint():
     rng = np.random.default_rng(0)
     h, c = rng.normal(size=(FINE, FINE)), rng.normal(size=(3, FINE, FINE))
     assert np.sum(details(h) * c) == pytest.approx(np.sum(h * details_adjoint(c)))
-    scales = np.array([0.5, 2.0, 3.0])
-    direct = np.sum(scales[:, None, None] * details(h) ** 2)
-    assert h.ravel() @ uniform_gram(scales, FINE) @ h.ravel() == pytest.approx(direct)
+
+
+def test_the_majorant_is_not_below_the_penaltys_quadratic_part_nor_far_above_it():
+    scales, pixel = np.array([0.5, 2.0, 3.0]), 3.0
+    patterns = every_pattern().patterns().reshape(-1, FINE, FINE)
+    parts = scales[:, None, None] * np.array([details(one) for one in patterns])
+    flat = parts.reshape(len(patterns), -1)
+    gram = flat @ flat.T + pixel**2 * np.eye(FINE**2)
+    least = np.linalg.eigvalsh(np.diag(majorant(tuple(scales), pixel, FINE)) - gram).min()
+    assert least > -1e-9 * pixel**2
+    assert np.all(majorant(tuple(scales), pixel, FINE) < 3 * np.diag(gram))
+
+
+def test_the_gram_of_the_uncertainties_is_that_of_laplace_priors():
+    """Of variance 2 / w^2 each, where the solution has next to no structure; every second for the coarsest scale."""
+    penalty = Penalty(np.random.default_rng(5).uniform(0.5, 1.0, (3, FINE, FINE)))
+    h = np.random.default_rng(6).normal(size=(FINE, FINE))
+    patterns = every_pattern().patterns()
+    gram = gaussian_gram(penalty, np.zeros((FINE, FINE)), patterns)
+    coefficients = penalty.weight * details(h) / np.sqrt(2)
+    expected = sum(
+        every**2 * np.sum(one[every // 2 :: every, every // 2 :: every] ** 2)
+        for every, one in zip((1, 1, 2), coefficients, strict=True)
+    )
+    amplitudes = patterns @ h.ravel()
+    assert amplitudes @ gram @ amplitudes == pytest.approx(100 * expected)
 
 
 @pytest.mark.parametrize("positive", [True, False])
@@ -40,7 +68,11 @@ def test_solution_cannot_be_improved(positive):
         g = np.concatenate([x, r.ravel()])
         return 0.5 * g @ matrix @ g - rhs @ g + penalty.value(r)
 
-    solver = Solver(matrix[free:, free:], penalty)
+    modes = every_pattern()
+    patterns = modes.patterns()
+    normal = NormalMatrix.empty(Layout(FINE // 2, 2, 0, 0.0, 0.0, False, True), modes)
+    normal.matrix = patterns @ matrix[free:, free:] @ patterns.T
+    solver = Solver(normal, penalty)
     x, r, _, converged = solver.solve(
         matrix[:free, :free],
         matrix[:free, free:],
@@ -111,11 +143,11 @@ def test_normal_matrix_is_the_curvature_with_the_epochs_unknowns_at_their_best(e
     jacobian = np.array([(residual(1e-4 * e) - residual(-1e-4 * e)) / 2e-4 for e in np.eye(size)]).T
     full = jacobian.T @ jacobian
     schur = full[4:, 4:] - full[4:, :4] @ np.linalg.solve(full[:4, :4], full[:4, 4:])
-    normal = NormalMatrix.empty(layout)
+    normal = NormalMatrix.empty(layout, every_pattern())
     at = np.concatenate([c.ravel(), h.ravel()])
     normal.add(block, at, layout)
     normal.complete()
-    made = normal.matrix
+    made = normal.times(np.eye(len(at)))
     np.testing.assert_allclose(made, schur, atol=2e-3 * np.abs(schur).max())
     gradient = -jacobian.T @ residual(np.zeros(size))
     reduced = gradient[4:] - full[4:, :4] @ np.linalg.solve(full[:4, :4], gradient[:4])
@@ -129,7 +161,7 @@ def test_an_epoch_taken_out_leaves_what_was(epochs):
     h, c = at[2:].reshape(FINE, FINE), at[None, :2]
     one = linearised(first, local_of(4.0), c, h, layout)
     other = linearised(second, local_of(6.0), c, h, layout)
-    kept, both = NormalMatrix.empty(layout), NormalMatrix.empty(layout)
+    kept, both = (NormalMatrix.empty(layout, every_pattern()) for _ in range(2))
     kept.add(one, at, layout)
     both.add(one, at, layout)
     both.add(other, at, layout)
@@ -151,7 +183,7 @@ def test_an_epoch_taken_out_leaves_what_was(epochs):
 def test_a_step_that_is_worse_than_none_is_shortened(length):
     """Of a galaxy's profile, whose equations are linear near it only: the scene shall never be worse than before."""
     layout = Layout(4, 2, 0, 0.1, 0.0, move_positions=False, background=True)
-    normal = NormalMatrix.empty(layout)
+    normal = NormalMatrix.empty(layout, every_pattern())
     normal.matrix += np.eye(FINE**2, dtype=np.float32)
     theta = np.array([100.0, 0.0, 0.0, np.log(2.0), np.log(2.0), 0.1, 0.0])
     change = np.array([10.0, 0.3, -0.2, -0.15, 0.1, 0.0, 0.05])
@@ -160,7 +192,7 @@ def test_a_step_that_is_worse_than_none_is_shortened(length):
         Scene(np.zeros((0, 2)), dark, one, dark, frame)
         for one in (theta, theta + change, theta + length * change)
     )
-    rhs = normal.matrix @ (absolute(best, 0) - absolute(here, 0))
+    rhs = normal.times(absolute(best, 0) - absolute(here, 0))
     prior, penalty = Prior(np.zeros((0, 2)), 0.0, theta), Penalty(np.ones((3, FINE, FINE)))
 
     def off(scene):

@@ -2,15 +2,21 @@
 
 Alternating direction method of multipliers (Boyd et al. 2011, Found. Trends Mach. Learn. 3, 1): the quadratic part is
 solved exactly by one factorisation, so that the wide range of its eigenvalues (the PSF removes the fine details) costs
-no iterations, as it does with gradient steps.
+no iterations, as it does with gradient steps. In cosine patterns the penalty's own quadratic part is all but diagonal;
+a diagonal not below it, and the difference as a proximal term (linearised ADMM: He & Yuan 2012, SIAM J. Numer. Anal.
+50, 700), leave a matrix of the seen patterns alone to be factorised.
 """
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
 from lightcurver_ops.numerics.roi.inverse import inverse_of
-from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint, uniform_gram
+from lightcurver_ops.numerics.roi.modes import Modes
+from lightcurver_ops.numerics.roi.normal import NormalMatrix
+from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoint
 
 Array = NDArray[np.float64]
 
@@ -19,6 +25,8 @@ RHO = 1.0  # in units of the noise: coefficients are scaled by the penalty's wei
 CHECK_EVERY = 10
 RIDGE = 1e-9
 QUIET = 3  # checks in a row without movement
+POWER_STEPS = 30
+MARGIN = 1.02  # on a largest eigenvalue from so many steps
 
 
 class Solver:
@@ -27,32 +35,49 @@ class Solver:
     x are a few unpenalised parameters, r the pixels [N^2]. The factorisation depends on M and the penalty alone.
 
     Args:
-        matrix: M [N^2, N^2] positive semi-definite.
+        normal: its part of the background is M.
         penalty: on r.
         warm: a solver of a similar problem, whose state is taken over.
     """
 
-    def __init__(self, matrix: NDArray, penalty: Penalty, warm: "Solver | None" = None):
-        self.matrix = matrix.astype(np.float64)
-        self.penalty = penalty
+    def __init__(self, normal: NormalMatrix, penalty: Penalty, warm: "Solver | None" = None):
+        assert normal.modes is not None
+        self.penalty, self.modes = penalty, normal.modes
+        self.unseen = normal.modes.unseen
+        self.seen_curvature = normal.matrix[normal.moved :, normal.moved :].astype(np.float64)
+        self.unseen_curvature = normal.unseen_curvature
         shape = penalty.weight.shape
         if warm is None:
             self.scale = np.maximum(penalty.weight.mean(axis=(1, 2)), 1e-30)[:, None, None]
             self.pixel_scale = float(self.scale.max())
-            self.gram = RHO * uniform_gram(self.scale.ravel() ** 2, shape[-1])
+            self.majorant = RHO * majorant(tuple(self.scale.ravel()), self.pixel_scale, shape[-1])
             self.z, self.uz = np.zeros(shape), np.zeros(shape)
             self.v, self.uv = np.zeros(shape[1:]), np.zeros(shape[1:])
         else:
-            self.scale, self.pixel_scale, self.gram = warm.scale, warm.pixel_scale, warm.gram
+            self.scale, self.pixel_scale, self.majorant = warm.scale, warm.pixel_scale, warm.majorant
             self.z, self.uz, self.v, self.uv = warm.z, warm.uz, warm.v, warm.uv
-        system = self.matrix + self.gram
-        system[np.diag_indices_from(system)] += RHO * self.pixel_scale**2
+        system = self.seen_curvature + np.diag(self.majorant[self.modes.seen])
         try:
             self.inverse = inverse_of(system)
         except np.linalg.LinAlgError as error:
             raise np.linalg.LinAlgError(
                 "the normal matrix of the background is not positive definite"
             ) from error
+        self.unseen_inverse = 1.0 / (self.unseen_curvature + self.majorant[self.unseen])
+
+    def _curved(self, patterns: Array) -> Array:
+        """M times coefficients [..., N^2]."""
+        out = np.empty_like(patterns)
+        out[..., self.modes.seen] = patterns[..., self.modes.seen] @ self.seen_curvature
+        out[..., self.unseen] = patterns[..., self.unseen] * self.unseen_curvature
+        return out
+
+    def _solved(self, patterns: Array) -> Array:
+        """The inverse of M and the majorant times coefficients [..., N^2]."""
+        out = np.empty_like(patterns)
+        out[..., self.modes.seen] = patterns[..., self.modes.seen] @ self.inverse
+        out[..., self.unseen] = patterns[..., self.unseen] * self.unseen_inverse
+        return out
 
     def solve(
         self,
@@ -85,39 +110,71 @@ class Solver:
             x [X], r [N, N], the iterations, and whether they converged.
         """
         shape = self.v.shape
-        reach = border @ self.inverse
+        to, back = self.modes.coefficients, self.modes.images
+        # From here on r, border and rhs are coefficients of patterns; r itself is asked for where the penalty is.
+        couplings, target = to(border), to(rhs)
+        reach = self._solved(couplings)
         # With few epochs the parameters may be degenerate: scaled to a unit diagonal, this much holds them.
         ridge = RIDGE * np.eye(len(free))
-        schur = linalg.inv(free - reach @ border.T + ridge) if len(free) else np.zeros((0, 0))
+        schur = linalg.inv(free - reach @ couplings.T + ridge) if len(free) else np.zeros((0, 0))
         settle = linalg.inv(free + ridge) if len(free) else schur
         threshold = self.penalty.weight / self.scale / RHO
 
         def settled(structure: Array) -> tuple[Array, float]:
-            """The best x for a structure, and half the chi2 plus penalty there up to a constant."""
-            x = settle @ (rhs_free - border @ structure)
-            half = 0.5 * (structure @ (self.matrix @ structure) + x @ (border @ structure) - x @ rhs_free)
-            return x, float(half - structure @ rhs) + self.penalty.value(structure.reshape(shape))
+            """The best x for a structure [N, N], and half the chi2 plus penalty there up to a constant."""
+            patterns = to(structure.ravel())
+            x = settle @ (rhs_free - couplings @ patterns)
+            half = 0.5 * (patterns @ self._curved(patterns) + x @ (couplings @ patterns) - x @ rhs_free)
+            return x, float(half - patterns @ target) + self.penalty.value(structure)
 
         last, quiet, iteration = np.full(len(probe), np.inf), 0, 0
-        limit, last_value = settled(start.ravel())[1] + loss_tolerance, np.inf
+        limit, last_value = settled(start)[1] + loss_tolerance, np.inf
+        r = self.v / self.pixel_scale
+        patterns, parts = to(r.ravel()), self.scale * details(r)
         while iteration < max_iterations and quiet < QUIET:
             iteration += 1
-            pull = details_adjoint(self.scale * (self.z - self.uz)) + self.pixel_scale * (self.v - self.uv)
-            target = rhs + RHO * pull.ravel()
-            x = schur @ (rhs_free - reach @ target)
-            r = (self.inverse @ target - x @ reach).reshape(shape)
-            y = RELAXATION * self.scale * details(r) + (1 - RELAXATION) * self.z + self.uz
+            pull = details_adjoint(self.scale * (self.z - self.uz - parts))
+            pull += self.pixel_scale * (self.v - self.uv - self.pixel_scale * r)
+            around = target + RHO * to(pull.ravel()) + self.majorant * patterns
+            x = schur @ (rhs_free - reach @ around)
+            patterns = self._solved(around) - x @ reach
+            r = back(patterns).reshape(shape)
+            parts = self.scale * details(r)
+            y = RELAXATION * parts + (1 - RELAXATION) * self.z + self.uz
             p = RELAXATION * self.pixel_scale * r + (1 - RELAXATION) * self.v + self.uv
             self.z = np.sign(y) * np.maximum(np.abs(y) - threshold, 0)
             self.v = np.maximum(p, self.pixel_scale * floor) if self.penalty.positive else p
             self.uz, self.uv = y - self.z, p - self.v
             if iteration % CHECK_EVERY == 0:
                 # x is asked again for the structure that is returned: the split copies differ until the very end.
-                structure = self.v.ravel() / self.pixel_scale
+                structure = self.v / self.pixel_scale
                 x, value = settled(structure)
-                now = probe[:, : x.size] @ x + probe[:, x.size :] @ structure
+                now = probe[:, : x.size] @ x + probe[:, x.size :] @ structure.ravel()
                 still = np.all(np.abs(now - last) < tolerance) and abs(value - last_value) < loss_tolerance
                 quiet = quiet + 1 if still and value < limit else 0
                 last, last_value = now, value
         structure = self.v / self.pixel_scale
-        return settled(structure.ravel())[0], structure, iteration, quiet >= QUIET
+        return settled(structure)[0], structure, iteration, quiet >= QUIET
+
+
+@lru_cache(maxsize=4)
+def majorant(scale: tuple[float, ...], pixel_scale: float, fine: int) -> Array:
+    """A diagonal [N^2] in cosine patterns not below `sum_j s_j^2 Phi_j^T Phi_j + p^2` of the starlet details."""
+    phase = np.pi * np.arange(fine) / fine
+    smooth, diagonal = np.ones((fine, fine)), np.full((fine, fine), pixel_scale**2)
+    for j, one in enumerate(scale):
+        kernel = (3 + 4 * np.cos(2**j * phase) + np.cos(2 ** (j + 1) * phase)) / 8
+        smoother = smooth * np.outer(kernel, kernel)
+        diagonal += one**2 * (smooth - smoother) ** 2
+        smooth = smoother
+    root = 1.0 / np.sqrt(diagonal.ravel())
+    every = Modes(np.ones(fine**2), np.arange(fine**2))
+    scales = np.asarray(scale)[:, None, None] ** 2
+    vector, largest = np.ones(fine**2) / fine, 1.0
+    for _ in range(POWER_STEPS):
+        image = every.images(root * vector).reshape(fine, fine)
+        again = details_adjoint(scales * details(image)) + pixel_scale**2 * image
+        vector = root * every.coefficients(again.ravel())
+        largest = float(np.linalg.norm(vector))
+        vector /= largest
+    return MARGIN * max(largest, 1.0) * diagonal.ravel()

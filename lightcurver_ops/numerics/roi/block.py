@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from lightcurver_ops.numerics.device import Device, device, padded_count
 from lightcurver_ops.numerics.roi import epoch, render
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Linear, Local
+from lightcurver_ops.numerics.roi.modes import Modes
 
 Array = NDArray[np.float64]
 Lights = Callable[[float], render.Light | None]
@@ -136,6 +138,11 @@ class Block:
         """[C] of the pixels."""
         return self._host(self._linear.chi2)
 
+    @property
+    def mean_weight(self) -> float:
+        """Of the pixels of each epoch, the mean over all places: the sum over epochs."""
+        return float(self.epochs.weight[: self.place.count].mean(axis=(1, 2)).sum())
+
     def local_step(self) -> tuple[Array, Array, Array]:
         """As `epoch.local_step`."""
         step, response, variance = self._call(epoch.local_step)
@@ -168,18 +175,22 @@ class Block:
             part = self.epochs.of(slice(e, e + 1))
             yield Block(one, part, self._layout, self._where, self._linear.of(e))
 
-    def add_to(self, matrix: Any, at: Array, sign: int) -> tuple[Any, Array]:
-        """Add the normal matrix to one [G, G] (its lower triangle), which is used up, or take it out.
+    def add_to(self, matrix: Any, at: Array, sign: int, modes: Modes | None) -> tuple[Any, Array]:
+        """Add the normal matrix to one [moved + K, moved + K] (its lower triangle), which is used up, or take it out.
 
         Args:
             matrix: numpy's or the device's.
-            at: [G] where the epochs are linearised.
+            at: [moved + K] where the epochs are linearised.
             sign: 1 or -1.
+            modes: the patterns of the background; None without one.
 
         Returns:
-            The new matrix, maybe on the device, and [G] this block's matrix times `at`.
+            The new matrix, maybe on the device, and [moved + K] this block's matrix times `at`.
         """
-        rows = self._call(epoch.projected_jacobian)
+        patterns: tuple[Any, ...] = ()
+        if modes is not None:
+            patterns = (*modes.products, turned_patterns(modes, self.epochs.angle))
+        rows = self._call(epoch.projected_jacobian, *patterns)
         product = self._where.call(_gram_times, rows, at)
         return self._where.add_gram(self._where.put(matrix), rows, sign), self._where.host(product)
 
@@ -256,3 +267,19 @@ def _turn(angle: Array, layout: Layout, where: Device) -> Any:
     unique, which = np.unique(angle, return_inverse=True)
     parts = [render.rotation_weights(float(one), layout.fine) for one in unique]
     return render.Turn(*(np.stack(one) if len(unique) == 1 else np.stack(one)[which] for one in zip(*parts)))
+
+
+def turned_patterns(modes: Modes, angle: Array) -> Any:
+    """What the seen patterns are, turned by these angles [B], in seen patterns: [B, K, K] float32; None: not turned."""
+    if not np.any(angle):
+        return None
+    return np.stack([_turned(float(one), modes.fine, modes.seen.tobytes()) for one in angle])
+
+
+@lru_cache(maxsize=64)
+def _turned(angle: float, fine: int, seen: bytes) -> NDArray[np.float32]:
+    modes = Modes(np.zeros(fine**2), np.frombuffer(seen, dtype=np.int_))
+    waves, places = modes.products
+    images = (render.rotation_operator(angle, fine) @ modes.patterns().T).T.reshape(-1, fine, fine)
+    found = (waves @ images @ waves.T).reshape(len(images), -1)[:, places]
+    return np.ascontiguousarray(found.T, dtype=np.float32)

@@ -306,14 +306,32 @@ def rhs(linear: Linear, *, layout: Layout, xp: ModuleType = np) -> Any:
     return _adjoint(linear, projected, layout, xp)[:, 0].sum(axis=0)
 
 
-def projected_jacobian(linear: Linear, *, layout: Layout, xp: ModuleType = np) -> Any:
-    """Global Jacobian with the local directions removed, [B, rows, G] float32: large."""
+def projected_jacobian(
+    linear: Linear,
+    waves: Any = None,
+    seen: Any = None,
+    turn: Any = None,
+    *,
+    layout: Layout,
+    xp: ModuleType = np,
+) -> Any:
+    """Jacobian with the local directions removed, [B, rows, moved + K] float32: large.
+
+    Args:
+        linear: the epochs.
+        waves: [M, N] cosines whose products are the patterns of the background, see `modes`; None without one.
+        seen: [K] the places of the patterns that are asked for among the M^2.
+        turn: [B, K, K] float32 the patterns of turned ones, see `modes`; None where no epoch is turned.
+        layout: what is free.
+        xp: the array module.
+    """
     parts = [linear.by_positions.astype(np.float32)]
     if layout.background:
         view = render.BackgroundView(linear.psf, linear.shift, layout.size, layout.subsampling, xp)
-        parts.append(
-            render.turned_back(view.matrix(), linear.turn, xp) * linear.root[..., None].astype(np.float32)
-        )
+        images = view.matrix(waves)[..., seen]
+        if turn is not None:
+            images = images @ turn
+        parts.append(images * linear.root[..., None].astype(np.float32))
     pixels = xp.concatenate(parts, axis=2)
     q = linear.q.astype(np.float32)
     inside = _of_pixels(q, linear.root) @ pixels
@@ -390,9 +408,9 @@ def flux_covariance(
 
     Args:
         linear: the epochs.
-        shared: [X + N^2] squared (without a free background [X]), covariance of what is common; None: nothing is.
-        rows: [X, G] the unpenalised directions in it.
-        mean: [J, X + N^2] the mean response of the fluxes of all epochs to it, see `compressed`.
+        shared: [Y, Y] covariance of what is common; None: nothing is.
+        rows: [Y, G] its directions in the space (positions, background).
+        mean: [J, Y] the mean response of the fluxes of all epochs to it.
         layout: what is free.
         xp: the array module.
 
@@ -402,18 +420,12 @@ def flux_covariance(
     back = linear.inverse[:, : layout.sources]
     covariance = back @ back.swapaxes(1, 2)
     if shared is not None:
-        response = -back @ compressed(coupling(linear, layout, xp), rows, layout, xp) - mean
+        response = -back @ (coupling(linear, layout, xp) @ rows.T) - mean
         flat = response.reshape(-1, response.shape[-1]) @ shared
         covariance = covariance + flat.reshape(response.shape) @ response.swapaxes(1, 2)
     unseen = linear.unseen[:, : layout.sources]
     bad = unseen[:, :, None] | unseen[:, None, :]
     return xp.where(bad, np.nan, covariance)
-
-
-def compressed(by_scene: Any, rows: Any, layout: Layout, xp: ModuleType = np) -> Any:
-    """Derivatives [..., G] by (positions, background) as those by (unpenalised directions [X, G], structure)."""
-    free = by_scene @ rows.T
-    return xp.concatenate([free, by_scene[..., layout.moved :]], axis=-1) if layout.background else free
 
 
 def back_projected_variance(weight: Any, psf: Any, *, layout: Layout, xp: ModuleType = np) -> Any:

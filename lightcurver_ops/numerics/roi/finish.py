@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.device import device
 from lightcurver_ops.numerics.roi import scene
-from lightcurver_ops.numerics.roi.epoch import compressed
 from lightcurver_ops.numerics.roi.judge import NO_MEASUREMENT, misfit, notes
 from lightcurver_ops.numerics.roi.result import RoiFit
 from lightcurver_ops.numerics.roi.state import Outcome, Problem, State
@@ -76,7 +75,7 @@ def finish(problem: Problem, outcome: Outcome, covariances: Sequence[Array | Non
 
 
 def _shared(problem: Problem, outcome: Outcome) -> tuple[Array | None, Array]:
-    """Covariance of what is common to all epochs, None if nothing is free, and the unpenalised directions in it."""
+    """Covariance [Y, Y] of what is common to all epochs, None if nothing is free, and its directions [Y, G]."""
     moved, state = problem.layout.moved, outcome.state
     if outcome.normal is not None and outcome.penalty is not None:
         return scene.covariance(outcome.normal, state.scene, problem.prior, moved, outcome.penalty)
@@ -88,7 +87,7 @@ def _shared(problem: Problem, outcome: Outcome) -> tuple[Array | None, Array]:
 
 
 def _mean_response(problem: Problem, outcome: Outcome, rows: Array) -> Array:
-    """Inverse-variance weighted mean over the epochs of `d flux / d (what is common)`, [J, X + N^2] or [J, X]."""
+    """Inverse-variance weighted mean over the epochs of `d flux / d (what is common)`, [J, Y]."""
     layout, normal = problem.layout, outcome.normal
     if normal is not None:
         response, weight = normal.flux_response, normal.flux_weight
@@ -98,7 +97,7 @@ def _mean_response(problem: Problem, outcome: Outcome, rows: Array) -> Array:
         for block in problem.blocks(outcome.state) if size else ():
             more, precision = block.flux_response()
             response, weight = response + more, weight + precision
-    return np.asarray(compressed(response / np.maximum(weight, 1e-300)[:, None], rows, layout))
+    return np.asarray(response / np.maximum(weight, 1e-300)[:, None] @ rows.T)
 
 
 def _covariances(

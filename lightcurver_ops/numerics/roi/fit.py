@@ -13,6 +13,7 @@ from lightcurver_ops.numerics.roi.finish import finish
 from lightcurver_ops.numerics.roi.iterate import solve, until_agreed
 from lightcurver_ops.numerics.roi.judge import judged
 from lightcurver_ops.numerics.roi.lights import of_image
+from lightcurver_ops.numerics.roi.modes import Modes
 from lightcurver_ops.numerics.roi.points import points_only
 from lightcurver_ops.numerics.roi.render import narrow_psfs
 from lightcurver_ops.numerics.roi.result import RoiFit, RoiOptions
@@ -209,6 +210,9 @@ def set_up(
         with_galaxy=options.galaxy and not like_starred and background is None and optimise_background,
         pointing=errors,
         trust=Trust.full(weight),
+        modes=Modes.of(background_psf, weight.mean(axis=(1, 2)), fine, subsampling)
+        if optimise_background
+        else None,
     )
     state = State(
         Scene(

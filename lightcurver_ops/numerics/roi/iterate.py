@@ -177,7 +177,7 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
         # The first matrix may have been made without the galaxy in the derivatives.
         rebuild = normal is None or outer < early or _distance(anchor, state) > RELINEARISE
         if rebuild:
-            normal, anchor = NormalMatrix.empty(layout), state
+            normal, anchor = NormalMatrix.empty(layout, problem.modes), state
         assert normal is not None
         at = scene.absolute(state.scene, moved)
         rhs = np.zeros(at.size)
@@ -195,7 +195,7 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
             normal.complete()
         if rebuild or solver is None:
             penalty = penalty_of(normal, options)
-            solver = Solver(normal.matrix[moved:, moved:], penalty, solver)
+            solver = Solver(normal, penalty, solver)
         assert penalty is not None
         history.append(loss + prior.value(state.scene) + penalty.value(state.scene.structure))
         log.debug("outer %d rebuild %s loss %.2f flux moved %.3g sigma", outer, rebuild, history[-1], largest)
@@ -213,7 +213,7 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
             break
         if outer == 0 and search:
             found = scene.fit_galaxy(normal, state.scene, prior, moved)
-            rhs -= normal.matrix @ (scene.absolute(found, moved) - at)
+            rhs -= normal.times(scene.absolute(found, moved) - at)
             state = State(found, state.locals)
         # While the fluxes still move, the inner problem need not be solved better than that.
         unsettled = largest if outer or update else np.inf
@@ -246,7 +246,7 @@ def everything(  # noqa: PLR0915 - one iteration, from top to bottom
 
 def gather(problem: Problem, outcome: Outcome) -> Outcome:
     """The same outcome with the normal matrix at its end, from which the uncertainties follow."""
-    normal = NormalMatrix.empty(problem.layout)
+    normal = NormalMatrix.empty(problem.layout, problem.modes)
     at = scene.absolute(outcome.state.scene, problem.layout.moved)
     for block in problem.blocks(outcome.state):
         normal.add(block, at, problem.layout)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lightcurver_ops.numerics.roi.block import Block
 from lightcurver_ops.numerics.roi.epoch import Layout
+from lightcurver_ops.numerics.roi.modes import UNSEEN_FACTOR, Modes
 
 Array = NDArray[np.float64]
 
@@ -20,15 +21,19 @@ Array = NDArray[np.float64]
 class NormalMatrix:
     """Sums over epochs.
 
+    Its approximations, patterns that are not seen and rounding to 1e-7 of its largest values, change how fast a
+    solution is reached, not which: gradients are computed from the epochs.
+
     Attributes:
-        matrix: [G, G] float32, symmetric: curvature of half the chi2 with respect to positions (if free) and
-            background, fluxes, translations and skies eliminated. Its rounding, 1e-7 of its largest values, changes
-            how fast a solution is reached, not which: gradients are computed from the epochs. Until `complete` it may
-            be on the device.
-        rhs: [G] such that the best parameters solve `matrix @ g = rhs` (absolute, not a step).
+        matrix: [moved + K, moved + K] float32, symmetric: curvature of half the chi2 with respect to positions (if
+            free) and the seen patterns of the background, fluxes, translations and skies eliminated. Until `complete`
+            it may be on the device.
+        rhs: [G] such that the best parameters solve `times(g) = rhs` (absolute, not a step); G: positions and pixels.
         flux_response: [J, G] inverse-variance weighted sum of `d flux / d g`.
         flux_weight: [J] the sum of these weights, 1 / flux^2.
         starlet_variance: [S, N, N] variance of the starlet coefficients of the back-projected noise.
+        weight: of the pixels, summed over the epochs the mean over all places.
+        modes: the patterns; None without a background.
         epochs: how many are in it.
     """
 
@@ -37,21 +42,46 @@ class NormalMatrix:
     flux_response: Array
     flux_weight: Array
     starlet_variance: Array
+    modes: Modes | None
+    weight: float = 0.0
     epochs: int = 0
 
     @classmethod
-    def empty(cls, layout: Layout) -> NormalMatrix:
+    def empty(cls, layout: Layout, modes: Modes | None) -> NormalMatrix:
         """Of no epoch."""
         fine = layout.fine if layout.background else 0
-        size = layout.moved + fine**2
+        size = layout.moved + (0 if modes is None else len(modes.seen))
         scales = int(np.log2(fine)) if fine else 0
         return cls(
             np.zeros((size, size), dtype=np.float32),
-            np.zeros(size),
-            np.zeros((layout.sources, size)),
+            np.zeros(layout.moved + fine**2),
+            np.zeros((layout.sources, layout.moved + fine**2)),
             np.zeros(layout.sources),
             np.zeros((scales, fine, fine)),
+            modes,
         )
+
+    @property
+    def moved(self) -> int:
+        """The number of free coordinates of positions."""
+        return len(self.matrix) - (0 if self.modes is None else len(self.modes.seen))
+
+    @property
+    def unseen_curvature(self) -> Array:
+        """[N^2 - K] of the patterns that are not seen."""
+        assert self.modes is not None
+        return UNSEEN_FACTOR * self.weight * self.modes.curvature[self.modes.unseen]
+
+    def times(self, vectors: Array) -> Array:
+        """The matrix times vectors [..., G] of positions and pixels of the background."""
+        if self.modes is None:
+            return np.asarray(vectors @ self.matrix, dtype=np.float64)
+        moved, seen, unseen = self.moved, self.modes.seen, self.modes.unseen
+        patterns = self.modes.coefficients(vectors[..., moved:])
+        known = np.concatenate([vectors[..., :moved], patterns[..., seen]], axis=-1) @ self.matrix
+        patterns[..., seen] = known[..., moved:]
+        patterns[..., unseen] *= self.unseen_curvature
+        return np.concatenate([known[..., :moved], self.modes.images(patterns)], axis=-1)
 
     def add(self, block: Block, at: Array, layout: Layout) -> None:
         """Add epochs linearised at the global parameters `at` [G]; `complete` must follow the last."""
@@ -68,13 +98,25 @@ class NormalMatrix:
         mirror_lower(self.matrix)
 
     def _accumulate(self, block: Block, at: Array, layout: Layout, sign: int) -> None:
+        moved = layout.moved
+        patterns = np.zeros(0) if self.modes is None else self.modes.coefficients(at[moved:])
+        seen = at if self.modes is None else np.concatenate([at[:moved], patterns[self.modes.seen]])
         for piece in block.pieces():
             if self.rhs.size:
-                self.matrix, product = piece.add_to(self.matrix, at, sign)
-                self.rhs += sign * (piece.rhs() + product)
-            response, weight = piece.flux_response()
+                self.matrix, product = piece.add_to(self.matrix, seen, sign, self.modes)
+                self.rhs += sign * piece.rhs()
+                self.rhs[:moved] += sign * product[:moved]
+                if self.modes is not None:
+                    weight = piece.mean_weight
+                    self.weight += sign * weight
+                    unseen = self.modes.unseen
+                    answer = np.zeros_like(patterns)
+                    answer[self.modes.seen] = product[moved:]
+                    answer[unseen] = UNSEEN_FACTOR * weight * self.modes.curvature[unseen] * patterns[unseen]
+                    self.rhs[moved:] += sign * self.modes.images(answer)
+            response, precision = piece.flux_response()
             self.flux_response += sign * response
-            self.flux_weight += sign * weight
+            self.flux_weight += sign * precision
             if layout.background:
                 self.starlet_variance += sign * piece.starlet_variance()
         self.epochs += sign * block.place.count

@@ -44,19 +44,8 @@ def details_adjoint(coefficients: Array) -> Array:
     return np.sum(matrices.swapaxes(-1, -2) @ steps @ matrices, axis=0)
 
 
-def uniform_gram(scale_precision: Array, fine: int) -> Array:
-    """`sum_j p_j Phi_j^T Phi_j` of the details with one precision per scale, [N^2, N^2]."""
-    matrices = smoothing_matrices(fine)
-    gram = np.zeros((fine,) * 4)
-    for p, a, b in zip(scale_precision, matrices[:-1], matrices[1:], strict=True):
-        aa, ab, bb = p * (a.T @ a), a.T @ b, b.T @ b
-        for one, other in ((aa, aa / p), (-p * ab, ab), (-p * ab.T, ab.T), (p * bb, bb)):
-            gram += one[:, None, :, None] * other[None, :, None, :]
-    return gram.reshape(fine * fine, fine * fine)
-
-
-def gaussian_gram(penalty: Penalty, h: Array) -> Array:
-    """Precision [N^2, N^2] of the Gaussian that stands for the penalty in the uncertainties.
+def gaussian_gram(penalty: Penalty, h: Array, patterns: Array) -> Array:
+    """Precision [K, K] of the Gaussian that stands for the penalty in the uncertainties, for patterns [K, N^2].
 
     A Laplace prior `exp(-w |c|)` has the variance 2 / w^2; where the solution has a coefficient well beyond that, its
     local curvature w / |c| (the majorising parabola) is smaller and counts instead. At coarse scales the coefficients
@@ -68,13 +57,14 @@ def gaussian_gram(penalty: Penalty, h: Array) -> Array:
     """
     fine = h.shape[0]
     matrices = smoothing_matrices(fine)
-    gram = np.zeros((fine * fine, fine * fine), dtype=np.float32)
+    images = patterns.reshape(-1, fine, fine)
+    gram = np.zeros((len(images),) * 2)
     for j, (w, c) in enumerate(zip(penalty.weight, details(h), strict=True)):
         every = 2 ** max(j - 1, 0)
         at = np.arange(every // 2, fine, every)
         a, b = matrices[j][at], matrices[j + 1][at]
         precision = np.minimum(w**2 / 2, w / np.maximum(np.abs(c), 1e-300))[np.ix_(at, at)] * every**2
-        rows = a[:, None, :, None] * a[None, :, None, :] - b[:, None, :, None] * b[None, :, None, :]
-        rows = (rows * np.sqrt(precision)[:, :, None, None]).reshape(-1, fine * fine).astype(np.float32)
-        gram += rows.T @ rows
-    return TIGHTNESS**2 * gram.astype(np.float64)
+        rows = a @ images @ a.T - b @ images @ b.T
+        rows = (rows * np.sqrt(precision)).reshape(len(images), -1)
+        gram += rows @ rows.T
+    return TIGHTNESS**2 * gram

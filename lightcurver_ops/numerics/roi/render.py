@@ -212,16 +212,22 @@ class BackgroundView:
         kernel = sum(kernel[..., :, small : small + side] for small in range(k))
         return kernel.astype(np.float32)
 
-    def matrix(self) -> Any:
-        """The matrix of `image`, [..., n^2, N^2] float32: from the background's small pixels to the stamp's."""
+    def matrix(self, waves: Any) -> Any:
+        """The matrix of `image`, [..., n^2, M^2] float32: from patterns of the background to the stamp's pixels.
+
+        Args:
+            waves: [M, N] of which products make the patterns, along y and x.
+        """
         n, k, fine, xp = self.size, self.subsampling, self.fine, self.xp
-        turned = self.kernel()[
-            ..., ::-1, ::-1
-        ]  # to data pixel i small pixel u now stands at [N - k - k i + u]
+        waves = waves.astype(np.float32)
+        # To data pixel i small pixel u now stands at [N - k - k i + u].
+        turned = self.kernel()[..., ::-1, ::-1]
         first = [fine - k - k * i for i in range(n)]
-        rows = xp.stack([turned[..., at : at + fine, :] for at in first], axis=-3)
-        blocks = xp.stack([rows[..., at : at + fine] for at in first], axis=-3)
-        return blocks.reshape(*blocks.shape[:-4], n * n, fine * fine)
+        along_x = xp.stack([turned[..., at : at + fine] @ waves.T for at in first], axis=-2)
+        flat = along_x.reshape(*along_x.shape[:-2], n * len(waves))
+        both = xp.stack([waves @ flat[..., at : at + fine, :] for at in first], axis=-3)
+        both = both.reshape(*both.shape[:-1], n, len(waves)).swapaxes(-3, -2)
+        return both.reshape(*both.shape[:-4], n * n, len(waves) ** 2)
 
 
 def fourier(xp: ModuleType) -> Any:

@@ -152,7 +152,7 @@ def fit_galaxy(normal: NormalMatrix, scene: Scene, prior: Prior, moved: int) -> 
 
     def value(s: Scene) -> tuple[float, Array]:
         g = absolute(s, moved)
-        mg = normal.matrix @ g
+        mg = normal.times(g)
         return float(0.5 * g @ mg - g @ normal.rhs) + prior.value(s), mg
 
     bare = replace(scene, theta=None)
@@ -191,9 +191,9 @@ def with_ring(
     rows = unpenalised(dark, moved)
     precision, pull = prior.gradient(bare, moved)
     others = len(precision)
-    hessian = rows @ (normal.matrix @ rows.T)
+    hessian = rows @ normal.times(rows).T
     hessian[np.arange(others), np.arange(others)] += precision
-    gradient = rows @ (normal.rhs - normal.matrix @ absolute(dark, moved))
+    gradient = rows @ (normal.rhs - normal.times(absolute(dark, moved)))
     gradient[:others] += pull
     width = prior_width(hessian, gradient, flux)
     return replace(scene, lights=replace(light, precision=light.precision / width**2))
@@ -207,7 +207,7 @@ def _lm(scene: Scene, prior: Prior, moved: int, normal: NormalMatrix, value: Val
         if not len(rows):
             break
         precision, pull = prior.gradient(scene, moved)
-        hessian = rows @ (normal.matrix @ rows.T) + np.diag(precision)
+        hessian = rows @ normal.times(rows).T + np.diag(precision)
         gradient = rows @ (normal.rhs - mg) + pull
         while damping < 1e8:
             step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-30), gradient)
@@ -252,10 +252,10 @@ def step(
     """
     rows = unpenalised(scene, moved)
     precision, pull = prior.gradient(scene, moved)
-    through = rows @ normal.matrix
+    through = normal.times(rows)
     free = through @ rows.T + np.diag(precision)
     # Around the scene without its structure, which is penalised by its size, not by its change.
-    around = rhs + normal.matrix[:, moved:] @ scene.structure.ravel()
+    around = rhs + normal.times(np.concatenate([np.zeros(moved), scene.structure.ravel()]))
     rhs_free = rows @ around + pull
     scale = 1.0 / np.sqrt(np.maximum(np.diag(free), 1e-300))
     response = normal.flux_response / np.maximum(normal.flux_weight, 1e-300)[:, None]
@@ -299,7 +299,7 @@ def shortened(
 
     def value(s: Scene) -> float:
         change = absolute(s, moved) - absolute(scene, moved)
-        half = 0.5 * change @ (normal.matrix @ change) - rhs @ change
+        half = 0.5 * change @ normal.times(change) - rhs @ change
         return float(half) + prior.value(s) + penalty.value(s.structure)
 
     limit = value(scene) + SLACK * loss_tolerance
@@ -312,24 +312,27 @@ def shortened(
 def covariance(
     normal: NormalMatrix, scene: Scene, prior: Prior, moved: int, penalty: Penalty
 ) -> tuple[Array, Array]:
-    """Posterior covariance of (unpenalised parameters, structure), [X + N^2] squared.
+    """Posterior covariance of (unpenalised parameters, seen patterns of the structure), [X + K] squared.
 
-    Also returned: the unpenalised parameters' directions in the space (positions, background), [X, G].
+    Also returned: their directions in the space (positions, background), [X + K, G].
     """
+    assert normal.modes is not None
     rows = unpenalised(scene, moved)
     precision, _ = prior.gradient(scene, moved)
-    x = len(rows)
-    through = rows @ normal.matrix
-    full = np.empty((x + scene.frame.fine**2,) * 2)
+    x, seen = len(rows), normal.modes.seen
+    through = normal.times(rows)
+    full = np.empty((x + len(seen),) * 2)
     full[:x, :x] = through @ rows.T + np.diag(precision)
-    full[:x, x:] = through[:, moved:]
-    full[x:, :x] = through[:, moved:].T
-    full[x:, x:] = normal.matrix[moved:, moved:] + gaussian_gram(penalty, scene.structure)
+    full[:x, x:] = normal.modes.coefficients(through[:, moved:])[:, seen]
+    full[x:, :x] = full[:x, x:].T
+    patterns = normal.modes.patterns()
+    full[x:, x:] = normal.matrix[moved:, moved:] + gaussian_gram(penalty, scene.structure, patterns)
     scale = 1.0 / np.sqrt(np.maximum(np.diag(full), 1e-300))
     full *= scale[:, None] * scale
+    directions = np.concatenate([rows, np.pad(patterns, ((0, 0), (moved, 0)))])
     for ridge in RIDGES:
         held = full.copy()
         held[np.diag_indices_from(held)] += ridge
         with contextlib.suppress(np.linalg.LinAlgError):
-            return inverse_of(held) * scale[:, None] * scale, rows
+            return inverse_of(held) * scale[:, None] * scale, directions
     raise np.linalg.LinAlgError("the normal matrix of all unknowns is not positive definite")

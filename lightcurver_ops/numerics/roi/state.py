@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.block import Block, Lights, blocks
 from lightcurver_ops.numerics.roi.epoch import Chosen, Epochs, Layout, Local
+from lightcurver_ops.numerics.roi.modes import Modes
 from lightcurver_ops.numerics.roi.normal import NormalMatrix
 from lightcurver_ops.numerics.roi.penalty import Penalty
 from lightcurver_ops.numerics.roi.render import Light
@@ -52,6 +53,7 @@ class Problem:
         with_galaxy: whether a galaxy's profile is looked for.
         pointing: [E] errors of the expected translations as the frames' stars tell them, data pixels; None: unknown.
         trust: how much of each epoch is believed; `epochs.weight` follows from it and from outlying pixels.
+        modes: the patterns of the background that the epochs see; None without a free background.
     """
 
     epochs: Epochs
@@ -63,6 +65,7 @@ class Problem:
     with_galaxy: bool
     trust: Trust
     pointing: Array | None = None
+    modes: Modes | None = None
 
     @property
     def count(self) -> int:

@@ -43,7 +43,7 @@ class Memory:
         keys: [E] what each epoch was made from; an epoch whose key changes is taken out and added anew.
         problem: the epochs and what is asked of them, outlying pixels without weight.
         state: the solution.
-        normal: the sum over the epochs.
+        normal: the sum over the epochs; its modes are those of the epochs of the last fit from scratch.
         covariances: [E, J, J] of the fluxes, independent, see `RoiFit`.
         since: epochs that came, went or changed since the last fit from scratch.
         scratch: epochs of that fit.
@@ -138,6 +138,7 @@ def _update(problem: Problem, state: State, keys: tuple[str, ...], memory: Memor
     gone = [e for e, key in enumerate(memory.keys) if key not in set(keys)]
     log.debug("update: %d epochs, %d new, %d gone", len(keys), len(new), len(gone))
     common, normal, layout = memory.state.scene, memory.normal, problem.layout
+    problem = replace(problem, modes=normal.modes)
     at = scene.absolute(common, layout.moved)
 
     gone = [e for e in gone if not memory.problem.trust.aside[e]]
