@@ -10,6 +10,7 @@ numpy is the default without a GPU, and jax is then not even imported.
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -133,6 +134,17 @@ _NUMPY = Device()
 @lru_cache(maxsize=1)
 def _jax_device() -> JaxDevice:
     return JaxDevice()
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """BLAS works in one thread meanwhile.
+
+    Its threads wait for each other by turning in circles: where other processes need the cores, too, as the tasks of
+    an Airflow worker do, products of a few hundred rows become ten times slower, where alone they hardly gain.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")
 
 
 def _precise() -> Any:

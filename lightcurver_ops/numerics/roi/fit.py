@@ -1,11 +1,13 @@
 """The joint model of the region of interest: point sources with a flux per epoch, and one common background."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightcurver_ops.numerics.device import one_thread
 from lightcurver_ops.numerics.psf.operators import blur_matrix
 from lightcurver_ops.numerics.roi import galaxy
 from lightcurver_ops.numerics.roi.epoch import Epochs, Layout, Local
@@ -27,6 +29,7 @@ __all__ = ["RoiFit", "RoiOptions", "fit_roi"]
 
 Array = NDArray[np.float64]
 
+MANY = 1500  # patterns: with more, several threads are worth it even where others need the cores
 WIDEST_PSF_RADIUS = 0.75  # expected effective radius of a galaxy in median PSF widths
 
 
@@ -115,6 +118,20 @@ def fit_roi(
         from lightcurver_ops.numerics.roi.reference import fit_with_starred
 
         return fit_with_starred(problem, state)
+    many = problem.modes is not None and len(problem.modes.seen) > MANY
+    with nullcontext() if many else one_thread():
+        return _fitted(problem, state, keys, memory, remember)
+
+
+def _fitted(
+    problem: Problem,
+    state: State,
+    keys: Sequence[str] | None,
+    memory: Memory | None,
+    remember: Callable[[Memory], None] | None,
+) -> RoiFit:
+    """The arguments as in `fit_roi`."""
+    optimise_background = problem.layout.background
     if optimise_background and keys is not None:
         fit, kept = fit_and_remember(problem, state, keys, memory)
         if remember is not None:

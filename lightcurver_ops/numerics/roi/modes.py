@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-SEEN = 1e-5
+SEEN = 1e-4
 """Of the largest curvature: patterns with more are seen. Their couplings with the others are at most its root."""
 UNSEEN_FACTOR = 2.0  # on the curvature of the others, for these couplings
 
