@@ -21,8 +21,9 @@ from lightcurver_ops.numerics.roi.penalty import Penalty, details, details_adjoi
 Array = NDArray[np.float64]
 
 RELAXATION = 1.7
-RHO = 1.0  # in units of the noise: coefficients are scaled by the penalty's weights
 CHECK_EVERY = 10
+BALANCE_EVERY, BALANCES = 20, 20  # iterations; how often at most: it converges with a constant rho
+UNBALANCED, LARGEST_FACTOR = 1.5, 3.0
 RIDGE = 1e-9
 QUIET = 3  # checks in a row without movement
 POWER_STEPS = 30
@@ -32,7 +33,10 @@ MARGIN = 1.02  # on a largest eigenvalue from so many steps
 class Solver:
     """Minimises `x^T F x / 2 + x^T B r + r^T M r / 2 - f^T x - b^T r + penalty(r)` over x and r.
 
-    x are a few unpenalised parameters, r the pixels [N^2]. The factorisation depends on M and the penalty alone.
+    x are a few unpenalised parameters, r the pixels [N^2]. The factorisation depends on M, the penalty and rho alone,
+    the weight of the constraints, in units of the noise: coefficients are scaled by the penalty's weights. It is
+    balanced so that both residuals, relative to what they are differences of, fall alike (Wohlberg 2017,
+    arXiv:1704.06209).
 
     Args:
         normal: its part of the background is M.
@@ -50,20 +54,25 @@ class Solver:
         if warm is None:
             self.scale = np.maximum(penalty.weight.mean(axis=(1, 2)), 1e-30)[:, None, None]
             self.pixel_scale = float(self.scale.max())
-            self.majorant = RHO * majorant(tuple(self.scale.ravel()), self.pixel_scale, shape[-1])
+            self.rho = 1.0
+            self.majorant = majorant(tuple(self.scale.ravel()), self.pixel_scale, shape[-1])
             self.z, self.uz = np.zeros(shape), np.zeros(shape)
             self.v, self.uv = np.zeros(shape[1:]), np.zeros(shape[1:])
         else:
             self.scale, self.pixel_scale, self.majorant = warm.scale, warm.pixel_scale, warm.majorant
+            self.rho = warm.rho
             self.z, self.uz, self.v, self.uv = warm.z, warm.uz, warm.v, warm.uv
-        system = self.seen_curvature + np.diag(self.majorant[self.modes.seen])
+        self._factorise()
+
+    def _factorise(self) -> None:
+        system = self.seen_curvature + np.diag(self.rho * self.majorant[self.modes.seen])
         try:
             self.inverse = inverse_of(system)
         except np.linalg.LinAlgError as error:
             raise np.linalg.LinAlgError(
                 "the normal matrix of the background is not positive definite"
             ) from error
-        self.unseen_inverse = 1.0 / (self.unseen_curvature + self.majorant[self.unseen])
+        self.unseen_inverse = 1.0 / (self.unseen_curvature + self.rho * self.majorant[self.unseen])
 
     def _curved(self, patterns: Array) -> Array:
         """M times coefficients [..., N^2]."""
@@ -113,12 +122,9 @@ class Solver:
         to, back = self.modes.coefficients, self.modes.images
         # From here on r, border and rhs are coefficients of patterns; r itself is asked for where the penalty is.
         couplings, target = to(border), to(rhs)
-        reach = self._solved(couplings)
         # With few epochs the parameters may be degenerate: scaled to a unit diagonal, this much holds them.
-        ridge = RIDGE * np.eye(len(free))
-        schur = linalg.inv(free - reach @ couplings.T + ridge) if len(free) else np.zeros((0, 0))
-        settle = linalg.inv(free + ridge) if len(free) else schur
-        threshold = self.penalty.weight / self.scale / RHO
+        held = free + RIDGE * np.eye(len(free))
+        settle = _inverted(held)
 
         def settled(structure: Array) -> tuple[Array, float]:
             """The best x for a structure [N, N], and half the chi2 plus penalty there up to a constant."""
@@ -127,24 +133,39 @@ class Solver:
             half = 0.5 * (patterns @ self._curved(patterns) + x @ (couplings @ patterns) - x @ rhs_free)
             return x, float(half - patterns @ target) + self.penalty.value(structure)
 
-        last, quiet, iteration = np.full(len(probe), np.inf), 0, 0
-        limit, last_value = settled(start)[1] + loss_tolerance, np.inf
+        last, quiet, iteration, balances, factor = np.full(len(probe), np.inf), 0, 0, 0, np.inf
+        # The floor follows the galaxy: a start below it would be better than anything allowed.
+        allowed = np.maximum(start, floor) if self.penalty.positive else start
+        limit, last_value = settled(allowed)[1] + loss_tolerance, np.inf
         r = self.v / self.pixel_scale
         patterns, parts = to(r.ravel()), self.scale * details(r)
         while iteration < max_iterations and quiet < QUIET:
             iteration += 1
+            if factor != 1.0:
+                reach = self._solved(couplings)
+                schur = _inverted(held - reach @ couplings.T)
+                threshold = self.penalty.weight / self.scale / self.rho
             pull = details_adjoint(self.scale * (self.z - self.uz - parts))
             pull += self.pixel_scale * (self.v - self.uv - self.pixel_scale * r)
-            around = target + RHO * to(pull.ravel()) + self.majorant * patterns
+            around = target + self.rho * (to(pull.ravel()) + self.majorant * patterns)
             x = schur @ (rhs_free - reach @ around)
             patterns = self._solved(around) - x @ reach
             r = back(patterns).reshape(shape)
             parts = self.scale * details(r)
             y = RELAXATION * parts + (1 - RELAXATION) * self.z + self.uz
             p = RELAXATION * self.pixel_scale * r + (1 - RELAXATION) * self.v + self.uv
+            z_before, v_before = self.z, self.v
             self.z = np.sign(y) * np.maximum(np.abs(y) - threshold, 0)
             self.v = np.maximum(p, self.pixel_scale * floor) if self.penalty.positive else p
             self.uz, self.uv = y - self.z, p - self.v
+            factor = 1.0
+            if iteration % BALANCE_EVERY == 0 and balances < BALANCES:
+                pixels = self.pixel_scale * r
+                size = max(_norm(parts, pixels), _norm(self.z, self.v), 1e-300)
+                apart = _norm(parts - self.z, pixels - self.v) / size
+                moved = _norm(self.z - z_before, self.v - v_before) / max(_norm(self.uz, self.uv), 1e-300)
+                factor = self._balanced(np.sqrt(apart / max(moved, 1e-300)))
+                balances += factor != 1.0
             if iteration % CHECK_EVERY == 0:
                 # x is asked again for the structure that is returned: the split copies differ until the very end.
                 structure = self.v / self.pixel_scale
@@ -155,6 +176,25 @@ class Solver:
                 last, last_value = now, value
         structure = self.v / self.pixel_scale
         return settled(structure)[0], structure, iteration, quiet >= QUIET
+
+    def _balanced(self, wanted: float) -> float:
+        """Multiply rho by about what is wanted; returns by what."""
+        if 1 / UNBALANCED < wanted < UNBALANCED:
+            return 1.0
+        factor = float(np.clip(wanted, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
+        self.rho *= factor
+        self.uz, self.uv = self.uz / factor, self.uv / factor
+        self._factorise()
+        return factor
+
+
+def _inverted(matrix: Array) -> Array:
+    return np.asarray(linalg.inv(matrix)) if len(matrix) else matrix
+
+
+def _norm(*parts: Array) -> float:
+    """Of all together."""
+    return float(np.sqrt(sum(np.vdot(part, part) for part in parts)))
 
 
 @lru_cache(maxsize=4)
