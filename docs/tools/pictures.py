@@ -22,13 +22,13 @@ FIGURES = {
     "footprints": "diagnostics/footprints.png",
     "footprints_with_stars": "diagnostics/footprints_with_stars.png",
     "psf": "diagnostics/psf/demo_r_60281_001.png",
-    "star": "diagnostics/stars/a.png",
+    "star": "diagnostics/stars/*.png",
     "normalization": "diagnostics/normalization_r.png",
     "residuals": "prepared_roi_cutouts/demo_r_residuals.png",
     "light_curves": "prepared_roi_cutouts/demo_r_light_curves.png",
     "injection": "injection/demo_r_1.png",
 }
-"""name of the picture: figure in the working directory of the demonstration's first lens."""
+"""name of the picture: figure in the working directory of the demonstration's first lens, the first that fits."""
 
 
 def make_pictures(directory: Path) -> None:
@@ -44,7 +44,7 @@ def make_pictures(directory: Path) -> None:
     lens.close()
     PICTURES.mkdir(exist_ok=True)
     for name, figure in FIGURES.items():
-        keep(lens.workdir / figure, PICTURES / f"{name}.webp")
+        keep(min(lens.workdir.glob(figure)), PICTURES / f"{name}.webp")
 
 
 def keep(figure: Path, picture: Path) -> None:
