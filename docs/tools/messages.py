@@ -72,6 +72,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("config/messages.py", "_nearest"): "part",
     ("numerics/psf/batch.py", "_status"): "reason",
     ("numerics/gain.py", "remark"): "warning",
+    ("numerics/gain.py", "remark_on_read_noise"): "warning",
     ("operations/events.py", "_TITLES"): "alert",
     ("operations/observatory.py", "load_lenses"): "ConfigurationError",
     ("stages/calculate_common_and_total_footprint.py", "BAD_POINTING"): "reason",
@@ -86,6 +87,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/frame_solving.py", "_reference_trial"): "part",
     ("stages/frame_solving.py", "_second_round"): "part",
     ("stages/gain_check.py", "contradicted_gains"): "warning",
+    ("stages/gain_check.py", "contradicted_read_noises"): "warning",
     ("stages/plate_solving.py", "PlateSolving._unsolved"): "reason",
     ("stages/plate_solving.py", "SUSPICIOUS"): "reason",
     ("stages/publication_gates.py", "missed_by_fit"): "part",
@@ -103,6 +105,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/usage.py", ""): "reason",
     ("storage/header.py", "_contradictions"): "warning",
     ("storage/header.py", "_what_is_wrong"): "part",
+    ("storage/header.py", "read_noise_of"): "warning",
     ("storage/prepared.py", "validate_prepared"): "part",
 }
 

@@ -12,7 +12,7 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.loading import load_lens_with_notices
 from lightcurver_ops.config.template import PLACEHOLDER, lens_template
 from lightcurver_ops.errors import BadFrame, ConfigurationError, LightcurverError
-from lightcurver_ops.stages.gain_check import remark_on_image
+from lightcurver_ops.stages.gain_check import remark_on_image, remark_on_read_noise
 from lightcurver_ops.stages.reference_stars import DEFAULT_NUMBER, Purpose
 
 
@@ -149,6 +149,7 @@ def _raw(lens: LensConfig) -> list[str]:
             inside=lens.raw.raw_dirs,
         )
         fields = header.fields_of(image.header, lens.raw, files[0].path)
+        read_noise, more = header.read_noise_of(image.header, lens.raw, fields.gain, files[0].path)
     except (BadFrame, LightcurverError) as error:
         return [str(error)]
     ny, nx = image.data.shape
@@ -156,7 +157,13 @@ def _raw(lens: LensConfig) -> list[str]:
         f"  {nx} x {ny} px, MJD {fields.mjd:.5f} (middle of the exposure), {fields.exptime:g} s, "
         f"{fields.gain:g} electron/ADU, filter {fields.filter}"
     )
-    for remark in filter(None, [*fields.remarks, remark_on_image(image.data, fields.gain)]):
+    if read_noise is not None:
+        typer.echo(f"  read noise {read_noise:g} electrons")
+    noise = [
+        remark_on_image(image.data, fields.gain),
+        remark_on_read_noise(image.data, fields.gain, read_noise),
+    ]
+    for remark in filter(None, [*fields.remarks, *more, *noise]):
         typer.echo(f"note: {files[0].path}: {remark}")
     if lens.band_of(fields.filter) is None:
         return [

@@ -8,6 +8,7 @@ import yaml
 from astropy.table import Table
 
 from lightcurver_ops.simulation import faults
+from tests.seasons import SMALL
 
 
 def test_init_writes_what_check_accepts_once_filled_in(lcops, raw_season, tmp_path):
@@ -62,6 +63,24 @@ def test_init_in_a_place_that_cannot_be_written(lcops, tmp_path):
     result = lcops("init", tmp_path / "file" / "lens.yaml")
     assert result.code == 2
     assert "cannot be written" in result.err
+
+
+def test_check_compares_the_read_noise_with_the_sky(lcops, season):
+    right = SMALL.detector.readnoise
+    season.configure(raw={"read_noise": {"constant": right}})
+    fine = lcops("check", season.config_path)
+    assert f"  read noise {right:g} electrons" in fine.out
+    assert "too large" not in fine.out
+    season.configure(raw={"read_noise": {"constant": 100 * right}})
+    wrong = lcops("check", season.config_path)
+    assert wrong.code == 0
+    assert f"less than its read noise of {100 * right:.1f} alone: is raw.read_noise too large?" in wrong.out
+    season.configure(raw={"read_noise": {"constant": right, "unit": "s"}})
+    refused = lcops("check", season.config_path)
+    assert refused.code == 2
+    assert "header mapping of read_noise: unit 's' cannot be converted to electron" in refused.err
+    season.configure(raw={"read_noise": {"keyword": ["RON1", "RON2"]}})
+    assert "a list of keywords makes no number: name one" in lcops("check", season.config_path).err
 
 
 def test_check_explains_a_valid_configuration_and_changes_nothing(lcops, season):
