@@ -17,8 +17,9 @@ LEAST_SCATTER = 1.0  # ADU: below, rounding to whole ADU is as large as the nois
 BIAS_LEFT = 10.0  # ADU, that the bias of a subtracted frame may be off by
 # Of the variance under the faintest skies: read noise of less cannot be told from what else is there.
 LEAST_SHARE = 0.3
-# Scatter of neighbours over that of pixels far apart; 1 where each pixel has noise of its own.
-CORRELATED, FAR_APART = 0.9, 8
+# Scatter of neighbours over that of pixels far apart: 1 where each pixel has noise of its own, a little less where
+# stars are many, 0.7 and less after a shift by half a pixel.
+CORRELATED, FAR_APART = 0.8, 8
 
 
 @dataclass(frozen=True)
