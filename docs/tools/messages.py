@@ -41,7 +41,10 @@ _CALLS: dict[str, tuple[int, str]] = {
     "stderr.write": (0, "warning"),
 }
 # Functions of one module that make an error of a text.
-_HELPERS = {("astrometry/header_wcs.py", "_broken"): (1, "BadFrame")}
+_HELPERS = {
+    ("astrometry/header_wcs.py", "_broken"): (1, "BadFrame"),
+    ("astrometry/wcs_cards.py", "_broken"): (0, "BadFrame"),
+}
 _FINDINGS = ("config/",)  # elsewhere a ValueError tells a programmer, not a user
 
 # Functions and constants whose texts become messages, or parts of them, somewhere else.
@@ -58,6 +61,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("astrometry/acceptance.py", "_chance"): "part",
     ("astrometry/footprints.py", "combine_footprints"): "note",
     ("astrometry/sequence.py", "Attempt.describe"): "part",
+    ("astrometry/wcs_cards.py", "_in_our_words"): "part",
     ("bookkeeping/ledger.py", "_mark_interrupted"): "note",
     ("catalogs/cache.py", "Cached._not_kept"): "part",
     ("catalogs/local_file.py", "LocalFile"): "part",

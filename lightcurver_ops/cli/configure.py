@@ -163,7 +163,10 @@ def _raw(lens: LensConfig) -> list[str]:
         remark_on_image(image.data, fields.gain),
         remark_on_read_noise(image.data, fields.gain, read_noise),
     ]
-    for remark in filter(None, [*fields.remarks, *more, *noise]):
+    solved = lens.plate_solving.already_plate_solved and _remark_on_wcs(
+        image.header, files[0].path, image.data.shape
+    )
+    for remark in filter(None, [*fields.remarks, *more, *noise, solved]):
         typer.echo(f"note: {files[0].path}: {remark}")
     if lens.band_of(fields.filter) is None:
         return [
@@ -171,6 +174,17 @@ def _raw(lens: LensConfig) -> list[str]:
             f"add it: {{{fields.filter}: r_sdss}}"
         ]
     return []
+
+
+def _remark_on_wcs(header: Any, path: str, shape: tuple[int, int]) -> str | None:
+    """Why the frame is not solved as its header is said to be; None where it is."""
+    from lightcurver_ops.astrometry.header_wcs import read_wcs
+
+    try:
+        read_wcs(path, header, shape)
+    except BadFrame as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _workdir(lens: LensConfig) -> list[str]:
