@@ -74,6 +74,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("cli/configure.py", "_plate_solving"): "problem",
     ("config/messages.py", "_explain_one"): "ConfigurationError",
     ("config/messages.py", "_nearest"): "part",
+    ("config/messages.py", "explain"): "ConfigurationError",
     ("numerics/psf/batch.py", "_status"): "reason",
     ("numerics/gain.py", "remark"): "warning",
     ("numerics/gain.py", "remark_on_read_noise"): "warning",
