@@ -22,6 +22,8 @@ HANDED_ON = {
     "astrometry/acceptance.py: f'{request.name}: {_chance(method, check)}'",
     "astrometry/acceptance.py: f'{request.name}: {wrong}'",
     "astrometry/header_wcs.py: str(error)",
+    "astrometry/wcs_cards.py: _in_our_words(error, header)",
+    "astrometry/wcs_cards.py: why",
     "catalogs/base.py: f'{expected}: {error}.'",
     "cli/catalog.py: line",
     "cli/lightcurve.py: f'{chosen_format}: {output}'",
