@@ -41,7 +41,10 @@ _CALLS: dict[str, tuple[int, str]] = {
     "stderr.write": (0, "warning"),
 }
 # Functions of one module that make an error of a text.
-_HELPERS = {("astrometry/header_wcs.py", "_broken"): (1, "BadFrame")}
+_HELPERS = {
+    ("astrometry/header_wcs.py", "_broken"): (1, "BadFrame"),
+    ("astrometry/wcs_cards.py", "_broken"): (0, "BadFrame"),
+}
 _FINDINGS = ("config/",)  # elsewhere a ValueError tells a programmer, not a user
 
 # Functions and constants whose texts become messages, or parts of them, somewhere else.
@@ -58,6 +61,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("astrometry/acceptance.py", "_chance"): "part",
     ("astrometry/footprints.py", "combine_footprints"): "note",
     ("astrometry/sequence.py", "Attempt.describe"): "part",
+    ("astrometry/wcs_cards.py", "_in_our_words"): "part",
     ("bookkeeping/ledger.py", "_mark_interrupted"): "note",
     ("catalogs/cache.py", "Cached._not_kept"): "part",
     ("catalogs/local_file.py", "LocalFile"): "part",
@@ -70,8 +74,10 @@ TEXTS: dict[tuple[str, str], str] = {
     ("cli/configure.py", "_plate_solving"): "problem",
     ("config/messages.py", "_explain_one"): "ConfigurationError",
     ("config/messages.py", "_nearest"): "part",
+    ("config/messages.py", "explain"): "ConfigurationError",
     ("numerics/psf/batch.py", "_status"): "reason",
     ("numerics/gain.py", "remark"): "warning",
+    ("numerics/gain.py", "remark_on_read_noise"): "warning",
     ("operations/events.py", "_TITLES"): "alert",
     ("operations/observatory.py", "load_lenses"): "ConfigurationError",
     ("stages/calculate_common_and_total_footprint.py", "BAD_POINTING"): "reason",
@@ -86,6 +92,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/frame_solving.py", "_reference_trial"): "part",
     ("stages/frame_solving.py", "_second_round"): "part",
     ("stages/gain_check.py", "contradicted_gains"): "warning",
+    ("stages/gain_check.py", "contradicted_read_noises"): "warning",
     ("stages/plate_solving.py", "PlateSolving._unsolved"): "reason",
     ("stages/plate_solving.py", "SUSPICIOUS"): "reason",
     ("stages/publication_gates.py", "missed_by_fit"): "part",
@@ -103,6 +110,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("stages/usage.py", ""): "reason",
     ("storage/header.py", "_contradictions"): "warning",
     ("storage/header.py", "_what_is_wrong"): "part",
+    ("storage/header.py", "read_noise_of"): "warning",
     ("storage/prepared.py", "validate_prepared"): "part",
 }
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from typing import Any
-
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -13,14 +9,8 @@ from astropy.wcs import WCS
 from lightcurver_ops.astrometry.acceptance import accept
 from lightcurver_ops.astrometry.base import Solution, SolveRequest
 from lightcurver_ops.astrometry.geometry import frame_centre, plate_scale
+from lightcurver_ops.astrometry.wcs_cards import NEEDED, wcs_of_cards
 from lightcurver_ops.errors import BadFrame
-
-NEEDED = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
-_NUMERIC = re.compile(
-    r"(CRVAL|CRPIX|CDELT|CROTA)[12]$|(CD|PC)[12]_[12]$|(PV|PS)[12]_\d+$|[AB]P?_(ORDER|\d_\d)$"
-)
-_CD, _PC = (tuple(f"{kind}{i}_{j}" for i in (1, 2) for j in (1, 2)) for kind in ("CD", "PC"))
-_SIP_TERM = re.compile(r"([AB]P?)_\d_\d$")
 
 
 class HeaderWcsSolver:
@@ -63,23 +53,17 @@ def read_wcs(name: str, header: fits.Header, shape: tuple[int, int]) -> WCS:
             f"{name}: the header has no celestial WCS (missing: {', '.join(missing)}). Choose a plate solving "
             "strategy, or solve the frames beforehand"
         )
-    _check_cards(name, header)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # notes on old-style cards; what matters is checked here
-            wcs = WCS(header)
-            axes, has_celestial = (wcs.wcs.lng, wcs.wcs.lat), wcs.has_celestial
-            wcs = wcs.celestial
-    except Exception as error:  # wcslib and astropy raise many kinds for malformed cards
-        raise _broken(name, " ".join(str(error).split())) from error
+        wcs = wcs_of_cards(header)
+    except BadFrame as error:
+        raise _broken(name, str(error)) from error
+    axes, has_celestial = (wcs.wcs.lng, wcs.wcs.lat), wcs.has_celestial
+    wcs = wcs.celestial
     if not has_celestial or wcs.pixel_n_dim != 2:
         kinds = f"{header.get('CTYPE1')}, {header.get('CTYPE2')}"
         raise BadFrame(f"{name}: the header's WCS ({kinds}) is not celestial; right ascension and declination "
                        "axes are expected. Choose a plate solving strategy")  # fmt: skip
     _check_system(name, wcs, axes)
-    matrix = wcs.pixel_scale_matrix
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-20:
-        raise _broken(name, f"its matrix is singular: {matrix.tolist()}")
     try:
         ra, dec = frame_centre(wcs, shape)
         scale = plate_scale(wcs, shape)
@@ -88,35 +72,6 @@ def read_wcs(name: str, header: fits.Header, shape: tuple[int, int]) -> WCS:
     if not np.isfinite([ra, dec, scale]).all() or scale <= 0 or not -90 <= dec <= 90:
         raise _broken(name, f"the centre is at ({ra}, {dec}), the plate scale {scale} arcsec/px")
     return wcs
-
-
-def _check_cards(name: str, header: fits.Header) -> None:
-    """Each card once, each number a number, one description of the matrix, polynomials with their order."""
-    found: dict[str, list[Any]] = {}
-    for one in header.cards:
-        if _NUMERIC.match(one.keyword) or one.keyword in NEEDED:
-            try:
-                found.setdefault(one.keyword, []).append(one.value)
-            except fits.VerifyError as error:
-                raise _broken(name, f"the card {one.keyword} cannot be read") from error
-    for card, values in found.items():
-        if len({str(value) for value in values}) > 1:
-            raise _broken(name, f"{card} is there {len(values)} times with different values: {values}")
-        if _NUMERIC.match(card) and (isinstance(values[0], bool) or not isinstance(values[0], (int, float))):
-            raise _broken(name, f"{card} is {values[0]!r}, expected a number")
-    has_cd, has_pc = (any(card in header for card in cards) for cards in (_CD, _PC))
-    if has_cd and has_pc:
-        raise _broken(name, "it has both CDi_j and PCi_j cards, which contradict each other")
-    if has_pc and any(header.get(card, 0) != 0 for card in ("CROTA1", "CROTA2")):
-        raise _broken(name, "it has both PCi_j and CROTA cards, which contradict each other")
-    if not has_cd and not all(header.get(card, 0) != 0 for card in ("CDELT1", "CDELT2")):
-        raise _broken(name, "it has neither CDi_j nor CDELT1 and CDELT2 cards: no plate scale")
-    kinds = {match[1] for card in header if (match := _SIP_TERM.match(card))}
-    without = sorted(kind for kind in kinds if f"{kind}_ORDER" not in header)
-    if without:
-        raise _broken(
-            name, f"its distortion polynomial lacks {', '.join(f'{kind}_ORDER' for kind in without)}"
-        )
 
 
 def _check_system(name: str, wcs: WCS, axes: tuple[int, int]) -> None:

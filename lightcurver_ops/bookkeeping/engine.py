@@ -28,6 +28,7 @@ _REFUSED = (
     "permission denied for database",
     "is not permitted to log in",
 )
+_OPTIONS_SHOWN = {"host", "port", "sslmode", "service"}
 # A connection that the network dropped silently is noticed after a minute, and a lock is not waited for for ever.
 _POSTGRES_CONNECTION = {
     "connect_timeout": 10,
@@ -266,6 +267,8 @@ def _of_postgres(error: DBAPIError, shown: str) -> LightcurverError | None:
         return ConfigurationError(
             f"bookkeeping: {shown} lets us not in: {text}; correct user, password (~/.pgpass) or name of the database"
         )
+    if code is None and "connection option" in text:
+        return ConfigurationError(f"bookkeeping: {shown}: {text}; correct the options of its URL")
     if error.connection_invalidated:
         return TemporaryFailure(f"bookkeeping: the connection to {shown} was lost: {text}; run again")
     if isinstance(error, OperationalError):
@@ -290,11 +293,11 @@ def _without_schema(text: str, shown: str) -> ConfigurationError:
 
 
 def shown(database: sa.Engine | str) -> str:
-    """A database without its password, wherever its URL has it.
+    """A database without its password, wherever its URL has it: of its options, those that are none are left.
 
     Raises:
         ConfigurationError: a text that is no URL.
     """
     url = database.url if isinstance(database, sa.Engine) else parsed_url(database)
-    secrets = [key for key in url.query if "password" in key.lower()]
+    secrets = [key for key in url.query if key not in _OPTIONS_SHOWN]
     return url.difference_update_query(secrets).render_as_string(hide_password=True)

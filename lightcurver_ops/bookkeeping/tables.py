@@ -100,6 +100,7 @@ frames = Table(
     Column("mjd", Double, nullable=False, comment="MJD UTC, middle of the exposure"),
     Column("exptime", Double, nullable=False, comment="s"),
     Column("gain", Double, nullable=False, comment="electron / adu"),
+    Column("read_noise", Double, comment="electron, as configured, to compare with the sky; null: not told"),
     Column("filter", String(40), nullable=False, comment="name of the filter"),
     Column("telescope_name", Text, comment="name"),
     Column("telescope_latitude", Double, comment="deg, north positive"),

@@ -12,7 +12,7 @@ from lightcurver_ops.config import LensConfig
 from lightcurver_ops.config.loading import load_lens_with_notices
 from lightcurver_ops.config.template import PLACEHOLDER, lens_template
 from lightcurver_ops.errors import BadFrame, ConfigurationError, LightcurverError
-from lightcurver_ops.stages.gain_check import remark_on_image
+from lightcurver_ops.stages.gain_check import remark_on_image, remark_on_read_noise
 from lightcurver_ops.stages.reference_stars import DEFAULT_NUMBER, Purpose
 
 
@@ -149,6 +149,7 @@ def _raw(lens: LensConfig) -> list[str]:
             inside=lens.raw.raw_dirs,
         )
         fields = header.fields_of(image.header, lens.raw, files[0].path)
+        read_noise, more = header.read_noise_of(image.header, lens.raw, fields.gain, files[0].path)
     except (BadFrame, LightcurverError) as error:
         return [str(error)]
     ny, nx = image.data.shape
@@ -156,7 +157,16 @@ def _raw(lens: LensConfig) -> list[str]:
         f"  {nx} x {ny} px, MJD {fields.mjd:.5f} (middle of the exposure), {fields.exptime:g} s, "
         f"{fields.gain:g} electron/ADU, filter {fields.filter}"
     )
-    for remark in filter(None, [*fields.remarks, remark_on_image(image.data, fields.gain)]):
+    if read_noise is not None:
+        typer.echo(f"  read noise {read_noise:g} electrons")
+    noise = [
+        remark_on_image(image.data, fields.gain),
+        remark_on_read_noise(image.data, fields.gain, read_noise),
+    ]
+    solved = lens.plate_solving.already_plate_solved and _remark_on_wcs(
+        image.header, files[0].path, image.data.shape
+    )
+    for remark in filter(None, [*fields.remarks, *more, *noise, solved]):
         typer.echo(f"note: {files[0].path}: {remark}")
     if lens.band_of(fields.filter) is None:
         return [
@@ -164,6 +174,17 @@ def _raw(lens: LensConfig) -> list[str]:
             f"add it: {{{fields.filter}: r_sdss}}"
         ]
     return []
+
+
+def _remark_on_wcs(header: Any, path: str, shape: tuple[int, int]) -> str | None:
+    """Why the frame is not solved as its header is said to be; None where it is."""
+    from lightcurver_ops.astrometry.header_wcs import read_wcs
+
+    try:
+        read_wcs(path, header, shape)
+    except BadFrame as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _workdir(lens: LensConfig) -> list[str]:

@@ -13,15 +13,27 @@ class HeaderField(Section):
     keyword: str | list[str] | None = None
     """Keyword of the FITS header; for a time, a list such as [DATE-OBS, UT] is joined to one date and time."""
     unit: str | None = None
-    """Unit of the value in the header, as astropy writes it (s, min, electron / adu); null: s, or electron / adu."""
+    """Unit of the value in the header, as astropy writes it (s, min, electron / adu); null: s, electron / adu, or, of a
+    read noise, electron."""
     constant: float | str | None = None
-    """The same value for every frame, in s, electron / adu, or the name of a filter."""
+    """The same value for every frame, in s, electron / adu, electron, or the name of a filter."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "HeaderField":
         if (self.keyword is None) == (self.constant is None):
             raise ValueError("give either 'keyword' or 'constant'")
         return self
+
+
+def one_keyword(field: HeaderField) -> HeaderField:
+    """The field, whose value is a number.
+
+    Raises:
+        ValueError: a list of keywords.
+    """
+    if isinstance(field.keyword, list):
+        raise ValueError("a list of keywords makes no number: name one")
+    return field
 
 
 class TimeField(Section):
@@ -51,6 +63,4 @@ class HeaderMapping(Section):
     @field_validator("exptime", "gain")
     @classmethod
     def _of_one_keyword(cls, field: HeaderField) -> HeaderField:
-        if isinstance(field.keyword, list):
-            raise ValueError("a list of keywords makes no number: name one")
-        return field
+        return one_keyword(field)

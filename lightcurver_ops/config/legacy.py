@@ -111,7 +111,7 @@ def translate(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif key == "telescope":
             notices += _telescope(translated, value)
         elif key == "constraints_on_normalization_coeff":
-            interval = (value or {}).get("coefficient")
+            interval = value.get("coefficient") if isinstance(value, dict) else value
             _put(translated, "roi_model.constraints_on_normalization_coefficient", interval)
             notices.append(f"{key}.coefficient is now roi_model.constraints_on_normalization_coefficient")
         else:
@@ -126,6 +126,8 @@ def _put(target: dict[str, Any], dotted: str, value: Any) -> None:
     *groups, last = dotted.split(".")
     for group in groups:
         target = target.setdefault(group, {})
+        if not isinstance(target, dict):
+            return  # a group that is none: validation reports it
     target[last] = value
 
 
@@ -157,7 +159,9 @@ def _roi(target: dict[str, Any], value: Any) -> list[str]:
         target["ROI"] = value
         return []
     ((name, roi),) = value.items()
-    coordinates = (roi or {}).get("coordinates") or [None, None]
+    coordinates = roi.get("coordinates") if isinstance(roi, dict) else None
+    if not (isinstance(coordinates, list) and coordinates):
+        coordinates = [coordinates, coordinates]
     _put(target, "roi.name", name)
     _put(target, "roi.ra", coordinates[0])
     _put(target, "roi.dec", coordinates[-1])

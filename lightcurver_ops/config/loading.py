@@ -63,8 +63,10 @@ def _whatever_fails(load: Callable[[Path], Loaded]) -> Callable[[str | Path], Lo
         path = _absolute(str(path), Path.cwd())
         try:
             return load(path)
-        except ConfigurationError:
-            raise
+        except ConfigurationError as error:
+            if str(path) in str(error):
+                raise
+            raise ConfigurationError(f"{path}: {error}") from error
         except Exception as error:
             log.exception("%s", path)
             raise ConfigurationError(

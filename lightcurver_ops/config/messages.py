@@ -9,12 +9,18 @@ from pydantic import BaseModel, ValidationError
 from lightcurver_ops.config.base import CREDENTIALS, looks_like_credentials
 from lightcurver_ops.config.yaml_source import KeyPath, YamlSource
 
-_SHOWN = 80
+_SHOWN = 80  # characters of a value
+_LONGEST = 2000  # characters of a finding: a key may be as long as its file
+_MOST_FINDINGS = 30
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: YamlSource) -> str:
-    """One line per finding."""
-    return "\n".join(dict.fromkeys(_explain_one(dict(item), model, source) for item in error.errors()))
+    """One line per finding; of many, the first."""
+    errors = error.errors()
+    found = dict.fromkeys(_explain_one(dict(item), model, source) for item in errors[:_MOST_FINDINGS])
+    lines = [line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in found]
+    more = len(errors) - _MOST_FINDINGS
+    return "\n".join([*lines, f"and {more} findings more"] if more > 0 else lines)
 
 
 def _explain_one(item: dict[str, Any], model: type[BaseModel], source: YamlSource) -> str:
@@ -35,7 +41,10 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel], source: YamlSourc
     if item["type"] == "credentials" or _is_secret(model, location):  # whose value nobody should see
         return f"{where}: {key}: {item['msg']}"
     if not known:  # the whole file, which may hold a password
-        return f"{where}: {item['msg'].removeprefix('Value error, ')}"
+        moved = "".join(
+            f"{'.'.join(map(str, location))}: " for _ in location[:1]
+        )  # from a flat configuration
+        return f"{where}: {moved}{item['msg'].removeprefix('Value error, ')}"
     value = repr(item["input"])
     value = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
     return f"{where}: {key} = {value}: {item['msg'].removeprefix('Value error, ')}{_description(model, location)}"

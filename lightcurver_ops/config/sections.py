@@ -18,7 +18,7 @@ from lightcurver_ops.config.base import (
     Url,
     WithoutCredentials,
 )
-from lightcurver_ops.config.header import HeaderMapping
+from lightcurver_ops.config.header import HeaderField, HeaderMapping, one_keyword
 
 Label = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[^\x00-\x1f\x7f]+$")]
 StarList = list[str]
@@ -49,6 +49,9 @@ class Raw(Section):
     """Where the header has time, exposure, gain and filter."""
     header_parser: Path | None = None
     """Python file with parse_header(header) -> {mjd, gain, exptime, filter}; takes the place of the mapping."""
+    read_noise: HeaderField | None = None
+    """Where the header has the read noise of a pixel, electrons. It is compared with the noise of the sky, which says
+    when it, or the gain, is wrong; no flux and no error depends on it: noise is measured. null: not compared."""
     hdu_data: int = Field(default=0, ge=0)
     """The HDU that holds the image."""
     hdus_header: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
@@ -60,6 +63,11 @@ class Raw(Section):
     """Pixels cut off at the top and at the bottom."""
     trim_horizontal: int = Field(default=0, ge=0)
     """Pixels cut off at the left and at the right."""
+
+    @field_validator("read_noise")
+    @classmethod
+    def _of_one_keyword(cls, field: HeaderField | None) -> HeaderField | None:
+        return field and one_keyword(field)
 
 
 class Roi(Section):

@@ -1,5 +1,6 @@
 """YAML files read so that messages can name the line of a key, and a key given twice is an error."""
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KeyPath = tuple[str | int, ...]
 
+MOST_BYTES = 1_000_000
 DEEPEST = 50
 """Levels of a file."""
-MOST_NODES = 100_000
+LONGEST_NUMBER = 64  # bits
+MOST_NODES = 10_000
 """Keys and values of a file, each alias counted as often as it is used: a few lines of aliases of aliases unfold to
 billions."""
 
@@ -43,7 +46,7 @@ def read_yaml(path: Path) -> YamlSource:
             or no mapping at the top level.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
     except FileNotFoundError:
         raise ConfigurationError(
             f"{path}: there is no such configuration file; `lcops init {path}` writes one to start from"
@@ -52,6 +55,7 @@ def read_yaml(path: Path) -> YamlSource:
         raise ConfigurationError(f"{path}: the configuration file cannot be read: {error}") from error
     loader = _Loader(text)
     try:
+        _check_depth(path, text)
         root = loader.get_single_node()
         lines = _Lines(path)
         lines.collect(root, ())
@@ -62,11 +66,64 @@ def read_yaml(path: Path) -> YamlSource:
         raise ConfigurationError(f"{path}{place}: this is not valid YAML: {error.problem}") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date or a number that does not exist
         raise ConfigurationError(f"{path}: this is not valid YAML: {error}") from error
+    except (AttributeError, LookupError, TypeError) as error:  # which PyYAML does not check
+        raise ConfigurationError(
+            f"{path}: this is not valid YAML: a value does not go with its !!tag"
+        ) from error
     finally:
         loader.dispose()
+    _check_numbers(path, content)
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
     return YamlSource(path, content, lines.of)
+
+
+def _read(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read.
+        ConfigurationError: it is no configuration by its kind or size, which would be waited for, or fill the memory.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ConfigurationError(f"{path}: the configuration file cannot be read: it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ConfigurationError(
+            f"{path}: this file has more than {MOST_BYTES} bytes: is it a configuration?"
+        )
+    return content.decode("utf-8")
+
+
+def _check_depth(path: Path, text: str) -> None:
+    """Before libyaml composes the nodes: it calls itself for each level, until the process crashes."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise _too_much(path, event)
+
+
+def _check_numbers(path: Path, content: Any) -> None:
+    """Python does not write out whole numbers of thousands of digits, which would hide what else is to be said."""
+    if isinstance(content, int) and content.bit_length() > LONGEST_NUMBER:
+        raise ConfigurationError(f"{path}: a whole number has more than {LONGEST_NUMBER} bits")
+    if isinstance(content, dict):
+        content = [*content, *content.values()]
+    if isinstance(content, (list, tuple, set)):
+        for one in content:
+            _check_numbers(path, one)
+
+
+def _too_much(path: Path, at: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}{_line(at)}: its aliases lead back to themselves or unfold to too much: more than {DEEPEST} levels or "
+        f"{MOST_NODES} values"
+    )
 
 
 class _Lines:
@@ -85,10 +142,7 @@ class _Lines:
         """Add a node and what is in it."""
         self._nodes += 1
         if len(prefix) > DEEPEST or self._nodes > MOST_NODES:
-            raise ConfigurationError(
-                f"{self._path}{_line(node)}: its aliases lead back to themselves or unfold to too much: more than "
-                f"{DEEPEST} levels or {MOST_NODES} values"
-            )
+            raise _too_much(self._path, node)
         if isinstance(node, yaml.MappingNode):
             for key_node, value_node in node.value:
                 if not isinstance(key_node, yaml.ScalarNode):

@@ -23,7 +23,7 @@ _LIBRARIES = ("numpy", "scipy", "jax", "astropy", "sep", "astroscrappy", "photut
 # How and where the work is done; none of these changes a number.
 _SECTIONS_WITHOUT_EFFECT = {"compute", "operations"}
 _KEYS_WITHOUT_EFFECT = {
-    "name", "workdir", "raw.raw_dirs", "raw.s3_endpoint_url", "raw.cache_dir", "raw.s3_etag_is_md5",
+    "name", "workdir", "raw.raw_dirs", "raw.s3_endpoint_url", "raw.cache_dir", "raw.s3_etag_is_md5", "raw.read_noise",
     "roi.name", "plate_solving.frames", "plate_solving.min_success_fraction", "plate_solving.index_dir",
     "plate_solving.astrometry_net_api_key_file",
 }  # fmt: skip

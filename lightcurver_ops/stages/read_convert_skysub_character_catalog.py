@@ -15,7 +15,11 @@ from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame, FrameUnavailable, QualityGate
 from lightcurver_ops.stages.base import Run, Stage, joined
-from lightcurver_ops.stages.gain_check import contradicted_gains
+from lightcurver_ops.stages.gain_check import (
+    contradicted_gains,
+    contradicted_read_noises,
+    remark_on_read_noise,
+)
 from lightcurver_ops.stages.parallel import map_tasks
 from lightcurver_ops.stages.raw_listing import RawFile, list_raw_files
 
@@ -58,8 +62,13 @@ class ReadConvertSkysubCharacterCatalog(Stage):
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         parser = self._parser_hash()
+        # Not among the keys: where nothing is compared, nothing is read again.
+        compared = [self.config.value("raw.read_noise")] if self.config.raw.read_noise else []
         raw_files = list_raw_files(self.config.raw, may_be_empty=frames.any_frame(connection, self.lens.name))
-        return {raw.path: self.hash_inputs(parser, raw.path, raw.size, raw.modified) for raw in raw_files}
+        return {
+            raw.path: self.hash_inputs(parser, raw.path, raw.size, raw.modified, *compared)
+            for raw in raw_files
+        }
 
     def retries(self, product: ledger.Product) -> bool:
         """As every stage; and files that could not be had, or were too large for another limit."""
@@ -93,7 +102,7 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             rows = frames.all_frames(connection, self.lens.name)
         _note_odd_shapes(rows, run)
         _note_remarks([row for row in rows if row.original_image_path in units], run)
-        for note in contradicted_gains(rows):
+        for note in [*contradicted_gains(rows), *contradicted_read_noises(rows)]:
             run.note(note)
 
     def check(self, connection: sa.Connection, units: Collection[str] | None = None) -> None:
@@ -248,6 +257,7 @@ def _imported(task: ImportTask) -> dict[str, Any]:
         inside=raw.raw_dirs,
     )
     fields = headers.fields_of(image.header, raw, name)
+    read_noise, remarks = headers.read_noise_of(image.header, raw, fields.gain, name)
     pixel_hash = raw_files.content_hash(image.data)
     inputs_hash = hash_of(task.keys_hash, pixel_hash, fields.mjd, fields.exptime, fields.gain, fields.filter)
 
@@ -301,6 +311,7 @@ def _imported(task: ImportTask) -> dict[str, Any]:
         "mjd": fields.mjd,
         "exptime": fields.exptime,
         "gain": fields.gain,
+        "read_noise": read_noise,
         "filter": fields.filter,
         "telescope_name": telescope.name if telescope else None,
         "telescope_latitude": telescope.latitude if telescope else None,
@@ -327,7 +338,8 @@ def _imported(task: ImportTask) -> dict[str, Any]:
     }
     noisy = noise_remark(level * fields.exptime, rms * fields.exptime, fields.gain)
     values, more = _ephemerides(config, fields.mjd)
-    return {**row, **values, "warnings": "; ".join(filter(None, [*fields.remarks, noisy, *more])) or None}
+    odd = [*fields.remarks, *remarks, noisy, remark_on_read_noise(adu, fields.gain, read_noise), *more]
+    return {**row, **values, "warnings": "; ".join(filter(None, odd)) or None}
 
 
 def _ephemerides(config: LensConfig, mjd: float) -> tuple[dict[str, Any], list[str]]:

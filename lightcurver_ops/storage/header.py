@@ -16,7 +16,7 @@ from astropy.time import Time
 from lightcurver_ops.config.sections import Raw
 from lightcurver_ops.errors import BadFrame, ConfigurationError
 
-_UNITS = {"exptime": u.s, "gain": u.electron / u.adu}
+_UNITS = {"exptime": u.s, "gain": u.electron / u.adu, "read_noise": u.electron}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}$")
 _TIME = re.compile(  # ISO 8601 allows a decimal comma
     r"(?P<hour>\d{1,2})(?P<rest>:\d{2}(:\d{2}([.,]\d*)?)?)\s*(?P<half>[ap]\.?m\.?)?\s*"
@@ -88,6 +88,34 @@ def read_header_fields(
         filter=_filter(_value(header, mapping["filter"], "filter", path), path),
         remarks=tuple(_contradictions(header, mapping)),
     )
+
+
+def read_noise_of(
+    header: Header, raw: Raw, gain: float, path: str | Path
+) -> tuple[float | None, tuple[str, ...]]:
+    """The read noise that a header says, electrons, and what is odd about it; nothing depends on it but a comparison.
+
+    Args:
+        header: of the frame.
+        raw: with where it is. Its unit may also be adu.
+        gain: electrons / ADU.
+        path: for messages.
+
+    Returns:
+        None: nothing says where it is, or this header has no number there.
+
+    Raises:
+        ConfigurationError: its unit is none of charge.
+    """
+    if raw.read_noise is None:
+        return None, ()
+    field = raw.read_noise.model_dump(exclude_none=True)
+    by_gain = [(u.adu, u.electron, lambda value: value * gain, lambda value: value / gain)]
+    try:
+        return _quantity(header, {"read_noise": field}, "read_noise", path, by_gain), ()
+    except BadFrame as error:
+        why, _, _ = str(error).removeprefix(f"{path}: ").partition(";")  # which remarks are separated by
+        return None, (f"no read noise to compare with: {why}",)
 
 
 def _contradictions(header: Header, mapping: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -215,13 +243,19 @@ def _card(header: Header, keyword: str, name: str, path: str | Path) -> Any:
         ) from error
 
 
-def _quantity(header: Header, mapping: Mapping[str, Mapping[str, Any]], name: str, path: str | Path) -> float:
+def _quantity(
+    header: Header,
+    mapping: Mapping[str, Mapping[str, Any]],
+    name: str,
+    path: str | Path,
+    equivalencies: list[Any] | None = None,
+) -> float:
     field, target = mapping[name], _UNITS[name]
     what = _described(field, name)
     value = _number(_value(header, field, name, path), what, path)
     if field.get("unit") is not None:
         try:
-            value = float((value * u.Unit(field["unit"])).to_value(target))
+            value = float((value * u.Unit(field["unit"])).to_value(target, equivalencies or []))
         except (ValueError, TypeError, u.UnitConversionError) as error:
             raise ConfigurationError(
                 f"header mapping of {name}: unit {field['unit']!r} cannot be converted to {target}: {error}"

@@ -9,9 +9,9 @@ from astropy.io.fits import Header
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.astrometry.wcs_cards import NEEDED, wcs_of_cards
+from lightcurver_ops.errors import BadFrame, ConfigurationError
 from lightcurver_ops.storage.atomic import write_bytes
-from lightcurver_ops.storage.frames import wcs_of
 
 HIGH_RES_MODEL = "_high_res_model.fits"
 BACKGROUND = "_background.fits"
@@ -76,7 +76,7 @@ def read_background(path: str | Path) -> tuple[NDArray[np.float64], WCS | None]:
     """Read a background of the model, FITS or npy, and its WCS where it has one of the sky.
 
     Raises:
-        ConfigurationError: the file is missing, or holds no two-dimensional image.
+        ConfigurationError: the file is missing, holds no two-dimensional image, or its WCS is broken.
     """
     header = None
     try:
@@ -90,5 +90,13 @@ def read_background(path: str | Path) -> tuple[NDArray[np.float64], WCS | None]:
         raise ConfigurationError(
             f"{path}: expected a two-dimensional image of finite values, got {np.shape(image)}"
         )
-    wcs = None if header is None else wcs_of(header)
+    wcs = None
+    if header is not None and all(card in header for card in NEEDED):
+        try:
+            wcs = wcs_of_cards(header)
+        except BadFrame as error:
+            raise ConfigurationError(
+                f"{path}: the WCS of its header cannot be used: {error}. Correct it, or give an image of the shape of "
+                "the model"
+            ) from error
     return np.asarray(image, dtype=np.float64), wcs if wcs is not None and wcs.has_celestial else None

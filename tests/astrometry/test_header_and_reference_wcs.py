@@ -1,5 +1,6 @@
 """A WCS that comes with the frame, and one that is moved from another frame."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lightcurver_ops.astrometry.geometry import angle_to_north
-from lightcurver_ops.astrometry.header_wcs import HeaderWcsSolver
+from lightcurver_ops.astrometry.header_wcs import HeaderWcsSolver, read_wcs
 from lightcurver_ops.astrometry.reference_wcs import ReferenceWcsSolver
 from lightcurver_ops.errors import BadFrame, ConfigurationError
 
@@ -53,7 +54,28 @@ def test_without_a_catalogue_nothing_is_believed_unless_the_user_says_so(solved)
         ({"remove": ["CRVAL1"]}, "CRVAL1"),
         ({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, "not celestial"),
         ({"CTYPE2": "LINEAR"}, "WCS"),
-        ({"CTYPE1": "RA---XYZ", "CTYPE2": "DEC--XYZ"}, "cannot be used"),
+        (
+            {"CTYPE1": "RA---XYZ", "CTYPE2": "DEC--XYZ"},
+            r"not take these cards: CTYPE1 = 'RA---XYZ' \(Unrecog",
+        ),
+        ({"CTYPE1": "RA---SIN"}, "not take these cards: CTYPE2"),
+        ({"CTYPE1": 3}, "CTYPE1 is 3, expected a text"),
+        ({"CTYPE1": "RA---TAB", "CTYPE2": "DEC--TAB"}, "refers to a table"),
+        ({"CUNIT1": "furlong", "CUNIT2": "deg"}, "not take these cards: CUNIT1 = 'furlong'"),
+        ({"CTYPE3": "RA---TAN", "WCSAXES": 3}, "cannot be used"),
+        ({"CRPIX1": "middle"}, "CRPIX1 is 'middle', expected a number"),
+        ({"CRVAL2": 120.0}, "CRVAL2 is 120.0, a declination"),
+        ({"LONPOLE": "x"}, "LONPOLE is 'x', expected a number"),
+        ({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_99": 1.0}, "not take these cards: .*PV1_99 = 1.0"),
+        (
+            {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "A_ORDER": 2, "B_ORDER": 2},
+            "SIP polynomials .* not go with",
+        ),
+        ({"A_ORDER": 2, "A_2_0": 1e-5}, "polynomial lacks B_ORDER"),
+        ({"A_2_0": 1e-5, "B_0_2": 1e-5}, "polynomial lacks A_ORDER, B_ORDER"),
+        ({"A_ORDER": 2.5, "B_ORDER": 2}, "A_ORDER is 2.5, expected a whole number"),
+        ({"remove": ["CD1_2", "CD2_1", "CD2_2"]}, r"singular \(CDi_j"),
+        ({"remove": ["CD1_1", "CD1_2", "CD2_1", "CD2_2"]}, "no plate scale"),
         ({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, "GLON"),
         ({"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 2.0, "CRVAL2": 150.0}, "first axis"),
         ({"RADESYS": "FK4"}, "FK4"),
@@ -66,8 +88,45 @@ def test_without_a_catalogue_nothing_is_believed_unless_the_user_says_so(solved)
 )
 def test_broken_headers(solved, change, message):
     _, request = solved
-    with pytest.raises(BadFrame, match=message):
+    with pytest.raises(BadFrame, match=message) as refused:
         HeaderWcsSolver().solve(replace(request, header=with_cards(request.header, **change)))
+    assert not re.search(r"ERROR \d|\.c:|has no attribute|verify\(", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ("CRVAL1  =                  NaN", "the card CRVAL1 cannot be read"),
+        ("CRPIX2  =                325,5", "the card CRPIX2 cannot be read"),
+        ("CD1_1   =", "CD1_1 has no value"),
+    ],
+)
+def test_cards_that_are_no_numbers(solved, card, message):
+    _, request = solved
+    header = with_cards(request.header, remove=[card[:8].strip()])
+    header.append(fits.Card.fromstring(card))
+    with pytest.raises(BadFrame, match=message):
+        HeaderWcsSolver().solve(replace(request, header=header))
+
+
+@pytest.mark.parametrize("cdelt", [{}, {"CDELT1": 1.0}])
+def test_pc_without_cdelt_is_in_degrees(sim, solved, cdelt):
+    model, request = solved
+    header = with_cards(request.header, remove=[f"CD{i}_{j}" for i in (1, 2) for j in (1, 2)], **cdelt)
+    for i, j in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        header[f"PC{i}_{j}"] = request.header[f"CD{i}_{j}"]
+    solution = HeaderWcsSolver().solve(replace(request, header=header))
+    assert sim.corner_errors_px(solution.wcs, model).max() < 1e-6
+
+
+def test_polynomials_that_ctype_does_not_announce_count_in_silence(solved, caplog):
+    _, request = solved
+    polynomials = {"A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-5, "B_0_2": 1e-5}
+    with caplog.at_level("INFO", logger="astropy"):
+        wcs = read_wcs("a.fits", with_cards(request.header, **polynomials), request.shape)
+    assert wcs.sip is not None
+    assert list(wcs.wcs.ctype) == ["RA---TAN-SIP", "DEC--TAN-SIP"]
+    assert not caplog.records
 
 
 def test_no_header_and_an_unsolved_real_one(solved, hatp32_requests):

@@ -135,3 +135,8 @@ def test_settings_of_the_url_go_before_ours():
     arguments = given.dialect.create_connect_args(given.url)[1]
     assert (arguments["connect_timeout"], arguments["keepalives_idle"]) == ("3", "7")
     given.dispose()
+
+
+def test_of_a_url_only_options_that_are_no_secrets_are_shown():
+    url = "postgresql+psycopg://me:hidden@db/x?nonsense=hidden&sslpassword=hidden&sslmode=require"
+    assert shown(url) == "postgresql+psycopg://me:***@db/x?sslmode=require"

@@ -1,13 +1,16 @@
 """`lcops init` and `lcops check`."""
 
 import os
+import re
 
 import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 from astropy.table import Table
 
 from lightcurver_ops.simulation import faults
+from tests.seasons import SMALL
 
 
 def test_init_writes_what_check_accepts_once_filled_in(lcops, raw_season, tmp_path):
@@ -62,6 +65,50 @@ def test_init_in_a_place_that_cannot_be_written(lcops, tmp_path):
     result = lcops("init", tmp_path / "file" / "lens.yaml")
     assert result.code == 2
     assert "cannot be written" in result.err
+
+
+def test_check_compares_the_read_noise_with_the_sky(lcops, season):
+    right = SMALL.detector.readnoise
+    season.configure(raw={"read_noise": {"constant": right}})
+    fine = lcops("check", season.config_path)
+    assert f"  read noise {right:g} electrons" in fine.out
+    assert "too large" not in fine.out
+    season.configure(raw={"read_noise": {"constant": 100 * right}})
+    wrong = lcops("check", season.config_path)
+    assert wrong.code == 0
+    assert f"less than its read noise of {100 * right:.1f} alone: is raw.read_noise too large?" in wrong.out
+    season.configure(raw={"read_noise": {"constant": right, "unit": "s"}})
+    refused = lcops("check", season.config_path)
+    assert refused.code == 2
+    assert "header mapping of read_noise: unit 's' cannot be converted to electron" in refused.err
+    season.configure(raw={"read_noise": {"keyword": ["RON1", "RON2"]}})
+    assert "a list of keywords makes no number: name one" in lcops("check", season.config_path).err
+
+
+def test_check_says_that_a_header_does_not_solve_its_frame(lcops, season):
+    season.configure(plate_solving={"already_plate_solved": True})
+    for card, value, said in (
+        (None, None, r"the header has no celestial WCS \(missing: CTYPE1"),
+        (
+            "CTYPE1",
+            "RA---XYZ",
+            "the header's WCS cannot be used: the library for it does not take these cards: CTYPE1 = 'RA---XYZ'",
+        ),
+        ("CTYPE1", "RA---TAN", None),
+    ):
+        if card:
+            with fits.open(season.raw[0], mode="update") as hdus:
+                hdus[0].header.update(
+                    {"CTYPE1": value, "CTYPE2": value.replace("RA-", "DEC"), "CRVAL1": 70.5, "CRVAL2": -21.0,
+                     "CRPIX1": 100.0, "CRPIX2": 100.0, "PC1_1": -1e-4, "PC2_2": 1e-4}
+                )  # fmt: skip
+        result = lcops("check", season.config_path)
+        assert result.code == 0
+        if said:
+            assert re.search(f"note: {season.raw[0]}: {said}", result.out)
+        else:
+            assert "WCS" not in result.out
+        assert "ERROR" not in result.out + result.err
 
 
 def test_check_explains_a_valid_configuration_and_changes_nothing(lcops, season):

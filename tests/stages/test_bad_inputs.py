@@ -128,11 +128,14 @@ def test_a_frame_that_was_too_large_is_tried_again_with_another_limit(season):
 
 
 def test_what_is_odd_about_frames_is_said_by_the_run(season):
-    """Once for each kind: a keyword that stands twice, a gain that the sky contradicts."""
+    """Once for each kind: a keyword that stands twice, a gain, and a read noise, that the sky contradicts."""
     for path in season.raw[:2]:
         with fits.open(path, mode="update") as hdus:
             hdus[0].header.append(("EXPTIME", 30.0), end=True)
-    season.configure(raw={"header": {"gain": {"constant": 360}}})
+            hdus[0].header["RON"] = 1e4
+    season.configure(
+        raw={"header": {"gain": {"constant": 360}}, "read_noise": {"keyword": "RON", "unit": "adu"}}
+    )
     lens = season.lens()
     notes = "\n".join(run_pipeline(lens, last=stage_number(IMPORT))[1].report.notes)
     lens.close()
@@ -141,6 +144,14 @@ def test_what_is_odd_about_frames_is_said_by_the_run(season):
     )
     assert re.search(
         rf"WARNING: {len(season.raw)} frames: the sky of \d+ electrons.*is the gain 360 too large\?", notes
+    )
+    assert re.search(
+        r"WARNING: 2 frames: the sky scatters by .* electrons per pixel, less than its read noise of 3600000.0 alone",
+        notes,
+    )
+    missing = len(season.raw) - 2
+    assert (
+        f"WARNING: {missing} frames: no read noise to compare with: its header has no keyword 'RON'" in notes
     )
 
 

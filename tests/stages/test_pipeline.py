@@ -219,6 +219,8 @@ def test_every_configuration_key_belongs_to_a_stage_or_is_known_to_change_nothin
         "raw.raw_dirs", "raw.files_match_pattern", "raw.header_parser", "stars.gaia_catalog_file",
         # Where the bytes come from, and how they are verified: the ETags say which they are.
         "raw.s3_endpoint_url", "raw.s3_etag_is_md5", "raw.cache_dir",
+        # It is compared with the sky, and hashed where it is given.
+        "raw.read_noise",
         "stars.stars_to_use_psf", "stars.stars_to_exclude_psf", "stars.stars_to_use_control",
         "compute.processes", "compute.psf_batch", "compute.diagnostics",
         # The releases are in the catalogues' identities, which are hashed; the rest says how they are reached.
