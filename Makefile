@@ -4,11 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 PORT ?= 8080
+IMAGE ?= .image
+# Of image-test; empty: one that debootstrap makes.
+PYTHON_IMAGE ?=
 UV_VERSION := 0.13.9
 # Two more than the cores: the tests with a real Airflow wait for it most of the time.
 PYTEST_ARGS ?= -n $(shell expr 2 + $$(getconf _NPROCESSORS_ONLN)) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo up airflow down test soak test-unit bench docs pictures check format lock clean
+.PHONY: help demo up airflow down test soak image-test test-unit bench docs pictures check format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +36,9 @@ test: $(VENV)/.dev ## Run all tests
 
 soak: $(VENV)/.dev ## Backfill a season of 30 nights, ten times over, on SQLite and Postgres metadata (hours)
 	LCOPS_BACKFILL_NIGHTS=30 LCOPS_BACKFILL_TIMES=10 $(BIN)/python -m pytest tests/end_to_end/test_airflow_backfill.py
+
+image-test: $(VENV)/.dev ## Build the image and run its services (minutes; as root, with buildah, bubblewrap, debootstrap)
+	PYTHON_IMAGE=$(PYTHON_IMAGE) LCOPS_IMAGE_TEST=$(IMAGE) $(BIN)/python -m pytest -v -rA tests/docker/test_built_image.py
 
 test-unit: $(VENV)/.dev ## Run the tests that take less than a few seconds each
 	$(BIN)/python -m pytest -m "not end_to_end" $(PYTEST_ARGS)
@@ -66,8 +72,8 @@ lock: $(VENV)/.dev ## Resolve requirements*.in into the pinned, hashed requireme
 	$(LOCK) docker/requirements-build.in -o docker/requirements-build.txt
 	$(LOCK) docker/requirements-gpu.in -o docker/requirements-gpu.txt
 
-clean: ## Remove the environment and the demo
-	rm -rf $(VENV) $(DEMO)
+clean: ## Remove the environment, the demo and the image
+	rm -rf $(VENV) $(DEMO) $(IMAGE)
 
 $(VENV)/.uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

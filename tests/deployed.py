@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tests.docker.compose_files import DOCKER, SEVERAL_MACHINES, composed
 REPOSITORY = DOCKER.parent
 # Where the Dockerfile puts what is in the repository.
 _IN_IMAGE = {f"/opt/lcops/{name}": REPOSITORY / name for name in ("dags", "plugins", "docker")}
-_PORTS = {"postgres": 5432, "redis": 6379, "api-server": 8080}
+PORTS = {"postgres": 5432, "redis": 6379, "api-server": 8080}
 _HEALTHY_S = 600.0
 
 
@@ -54,11 +55,16 @@ class Service:
 class Deployment:
     """A deployment on this machine.
 
+    What a subclass may have as it is in containers: `files`, `_ports`, `_address`, `_here`, `_inside`,
+    `_main_process`.
+
     Args:
         volumes: directories of named volumes; of those that are not named, directories of its own.
         variables: of the compose files.
         more: variables for the environment of all processes, beside those of the compose files.
     """
+
+    files = SEVERAL_MACHINES
 
     def __init__(
         self, volumes: dict[str, Path], variables: dict[str, str], more: dict[str, str] | None = None
@@ -66,10 +72,10 @@ class Deployment:
         # Not pytest's own directory: the user of Postgres may not enter it.
         self.directory = Path(tempfile.mkdtemp(prefix="lcops-deployment-"))
         self.directory.chmod(0o755)
-        self.ports = {name: free_port() for name in _PORTS}
+        self.ports = self._ports()
         self._volumes = volumes
         self.secrets = self.directory / "secrets"
-        hosts = {f"LCOPS_{name.upper()}": f"127.0.0.1:{self.ports[name]}" for name in ("postgres", "redis")}
+        hosts = {f"LCOPS_{name.upper()}": self._address(name) for name in ("postgres", "redis")}
         subprocess.run(
             ["sh", DOCKER / "make-secrets.sh", self.secrets],
             check=True,
@@ -82,14 +88,21 @@ class Deployment:
             **dict.fromkeys(("LCOPS_RAW", "LCOPS_WORK", "LCOPS_CONFIG", "LCOPS_BACKUPS"), "/nowhere"),
             **{f"LCOPS_NFS{name}": "/nowhere" for name in ("", "_RAW", "_WORK", "_CONFIG", "_DAGS", "_LOGS")},
         }
-        model = composed(SEVERAL_MACHINES, {**own, **variables})
+        self.model = composed(self.files, {**own, **variables})
         self._more = more or {}
         self._places: dict[str, dict[str, Path]] = {}
-        self.services = {name: self._service(name, spec) for name, spec in model["services"].items()}
+        self.services = {name: self._service(name, spec) for name, spec in self.model["services"].items()}
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._tending = threading.Thread(target=self._tend, daemon=True)
         self._tending.start()
+
+    def _ports(self) -> dict[str, int]:
+        return {name: free_port() for name in PORTS}
+
+    def _address(self, name: str) -> str:
+        """Where services find another one: host:port."""
+        return f"127.0.0.1:{self.ports[name]}"
 
     def secret(self, name: str) -> str:
         return (self.secrets / name).read_text()
@@ -136,12 +149,16 @@ class Deployment:
         }
         return Service(name, spec, environment, directory)
 
+    def _inside(self, _service: Service, command: Sequence[str]) -> list[str]:
+        """What starts a command of a service here."""
+        return list(command)
+
     def _here(self, service: str, text: str) -> str:
         """A text of the files with the paths, addresses and ports of this machine; each is replaced once."""
         places = sorted(self._places[service], key=len, reverse=True)
-        numbers = {str(port): str(self.ports[name]) for name, port in _PORTS.items()}
+        numbers = {str(port): str(self.ports[name]) for name, port in PORTS.items()}
         pattern = "|".join(
-            [r"(?P<host>\b(?:" + "|".join(_PORTS) + r"):(?=\d))", r"(?P<any>\b0\.0\.0\.0\b)",
+            [r"(?P<host>\b(?:" + "|".join(PORTS) + r"):(?=\d))", r"(?P<any>\b0\.0\.0\.0\b)",
              r"(?P<place>(?<![\w.])(?:" + "|".join(map(re.escape, places)) + r")(?![\w-]))",
              r"(?P<port>\b(?:" + "|".join(numbers) + r")\b)"]
         )  # fmt: skip
@@ -179,7 +196,7 @@ class Deployment:
         service = self.services[name]
         service.starts += 1
         result = subprocess.run(
-            command or self._command(service), env=service.environment, cwd=service.directory,
+            self._inside(service, command or self._command(service)), env=service.environment, cwd=service.directory,
             capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         with (service.directory / "log").open("a") as log:
@@ -193,8 +210,8 @@ class Deployment:
         kind, *test = service.spec["healthcheck"]["test"]
         command = ["sh", "-c", test[0]] if kind == "CMD-SHELL" else test
         result = subprocess.run(
-            [self._here(name, word) for word in command], env=service.environment, cwd=service.directory,
-            capture_output=True, timeout=120, check=False,
+            self._inside(service, [self._here(name, word) for word in command]), env=service.environment,
+            cwd=service.directory, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
         return result.returncode == 0
 
@@ -212,8 +229,8 @@ class Deployment:
             command, account = self._postgres(service, command)
         with (service.directory / "log").open("ab") as log:
             service.process = subprocess.Popen(
-                command, env=service.environment, cwd=service.directory, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True, **account,
+                self._inside(service, command), env=service.environment, cwd=service.directory,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **account,
             )  # fmt: skip
 
     def _postgres(self, service: Service, command: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -260,11 +277,16 @@ class Deployment:
         if service.process is None:
             return
         # The signal that the image asks for: Postgres then does not wait for its clients.
-        service.process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._main_process(service).send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             service.process.wait(grace)
         _kill_tree(service.process.pid)
         service.process.wait()
+
+    def _main_process(self, service: Service) -> psutil.Process:
+        assert service.process is not None
+        return psutil.Process(service.process.pid)
 
     def restart(self, name: str, pause: float = 0.0) -> None:
         """As `docker compose restart`, away for a while in between."""
@@ -278,7 +300,7 @@ class Deployment:
         self._over.set()
         self._tending.join()
         for name in reversed(list(self.services)):
-            self.stop(name, grace=20.0 if name in _PORTS else 5.0)
+            self.stop(name, grace=20.0 if name in PORTS else 5.0)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _tend(self) -> None:
