@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lightcurver_ops.stages.parallel import default_processes, die_with_parent
+from lightcurver_ops.processes import die_with_parent
+from lightcurver_ops.stages.parallel import default_processes
 
 MIB = 2**20
 _all_in_one = False

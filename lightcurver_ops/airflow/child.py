@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from lightcurver_ops.airflow.forked import WORKER, Forked, can_fork, shown_as
+from lightcurver_ops.storage.scratch import scratch_directory
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +60,8 @@ class Child:
             StageRefused: no other try helps (configuration, quality gate, a frame that stops a whole stage).
             StageFailed: another try may help, or the process was killed.
         """
-        with tempfile.TemporaryDirectory(prefix="lcops-task-") as directory:
-            answer = Path(directory) / "answer.json"
+        with scratch_directory() as directory:
+            answer = directory / "answer.json"
             status = self._run({**request, "answer": str(answer), "parent": os.getpid()})
             if not answer.exists():
                 raise StageFailed(_why_it_died(status))

@@ -4,7 +4,9 @@ Its components are processes of their own, on loopback, with all that they keep 
 """
 
 import json
+import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -18,9 +20,12 @@ from typing import Any
 
 import httpx
 
+from lightcurver_ops import processes
 from lightcurver_ops.airflow.deployment import settings, write_dag_files, write_pools
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 from lightcurver_ops.operations.observatory import open_observatory
+
+log = logging.getLogger(__name__)
 
 # Logs are read from the disk that all share; their own servers would answer on every network of the machine.
 COMPONENTS = {
@@ -131,7 +136,7 @@ class LocalAirflow:
                 start_new_session=True,
                 cwd=self.home,
             )
-        self._remember({**self.processes(), component: process.pid})
+        self._remember({**self._started(), component: processes.mark_of(process.pid)})
 
     def _port_is_free(self) -> None:
         with socket.socket() as probe:
@@ -165,45 +170,57 @@ class LocalAirflow:
         except (httpx.HTTPError, ValueError):
             return {}
 
-    def processes(self) -> dict[str, int]:
-        """component: process number, of those that were started."""
-        try:
-            return json.loads((self.home / "processes.json").read_text())
-        except FileNotFoundError:
-            return {}
-
     def running(self) -> dict[str, int]:
         """component: process number, of those that still run."""
-        return {name: pid for name, pid in self.processes().items() if _is_airflow(pid, name)}
+        return {name: processes.pid_of(mark) for name, mark in self._running().items()}
+
+    def _running(self) -> dict[str, str]:
+        return {name: mark for name, mark in self._started().items() if processes.is_running(mark)}
+
+    def _started(self) -> dict[str, str]:
+        """component: mark of its process, of those that were started."""
+        try:
+            content = json.loads((self.home / "processes.json").read_text())
+        except FileNotFoundError:
+            return {}
+        # An earlier version kept numbers alone, which say nothing of whose they are now.
+        return {name: mark for name, mark in content.items() if re.fullmatch(processes.MARK, str(mark))}
 
     def kill(self, component: str) -> None:
         """SIGKILL a component, and what it started: a crash."""
-        pid = self.running()[component]
-        os.killpg(pid, signal.SIGKILL)
-        self._reap(pid)
+        mark = self._running()[component]
+        _signal_group(mark, signal.SIGKILL)
+        self._reap(processes.pid_of(mark))
 
     def stop(self, timeout: float = 30.0) -> None:
-        """End all components and what they started."""
-        self._end(self.running(), timeout)
+        """End all components and what they started, and nothing else that has their process numbers by now."""
+        for component, mark in self._started().items():
+            if processes.is_taken(mark):
+                log.warning(
+                    "%s: process %d is not the one that was started here: it is left alone",
+                    component,
+                    processes.pid_of(mark),
+                )
+        self._end(self._running(), timeout)
         (self.home / "processes.json").unlink(missing_ok=True)
 
     def end(self, component: str, timeout: float = 30.0) -> None:
         """End a component, if it runs, and what it started."""
-        running = self.running()
-        self._end({name: pid for name, pid in running.items() if name == component}, timeout)
-        self._remember({name: pid for name, pid in running.items() if name != component})
+        running = self._running()
+        self._end({name: mark for name, mark in running.items() if name == component}, timeout)
+        self._remember({name: mark for name, mark in running.items() if name != component})
 
-    def _end(self, running: dict[str, int], timeout: float) -> None:
-        for pid in running.values():
-            _signal_group(pid, signal.SIGINT)
+    def _end(self, running: dict[str, str], timeout: float) -> None:
+        for mark in running.values():
+            _signal_group(mark, signal.SIGINT)
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and any(_group_lives(pid) for pid in running.values()):
-            for pid in running.values():
-                self._reap(pid)
+        while time.monotonic() < deadline and any(_group_lives(mark) for mark in running.values()):
+            for mark in running.values():
+                self._reap(processes.pid_of(mark))
             time.sleep(0.2)
-        for pid in running.values():
-            _signal_group(pid, signal.SIGKILL)
-            self._reap(pid)
+        for mark in running.values():
+            _signal_group(mark, signal.SIGKILL)
+            self._reap(processes.pid_of(mark))
 
     def password(self, user: str = "admin") -> str:
         """Of a user of the web pages; Airflow makes it at its first start."""
@@ -222,8 +239,8 @@ class LocalAirflow:
         headers = {"Authorization": f"Bearer {self.token(user)}"}
         return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60)
 
-    def _remember(self, processes: dict[str, int]) -> None:
-        (self.home / "processes.json").write_text(json.dumps(processes))
+    def _remember(self, marks: dict[str, str]) -> None:
+        (self.home / "processes.json").write_text(json.dumps(marks))
 
     def _keys(self) -> dict[str, str]:
         """Secrets that must be the same in all components, made once."""
@@ -253,28 +270,20 @@ def _fernet_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def _is_airflow(pid: int, component: str) -> bool:
-    """Whether the process of this number is still the one that was started, and not another that got its number."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
+def _signal_group(mark: str, number: int) -> bool:
+    """Send a signal to the group that a process leads, or has led; whether there was any of it."""
+    # As long as one of a group lives, no other process gets its number.
+    if processes.is_taken(mark):
         return False
-    return component in command or "airflow" in command
-
-
-def _signal_group(pid: int, number: int) -> None:
     try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _group_lives(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
+        os.killpg(processes.pid_of(mark), number)
     except ProcessLookupError:
         return False
     return True
+
+
+def _group_lives(mark: str) -> bool:
+    return _signal_group(mark, 0)
 
 
 def wait_for(condition: Callable[[], Any], timeout: float, pause: float = 0.5) -> bool:

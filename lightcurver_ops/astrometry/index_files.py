@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,8 @@ from scipy.spatial import cKDTree
 from lightcurver_ops.astrometry.base import Catalogue
 from lightcurver_ops.astrometry.tangent import unit_vectors
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
+from lightcurver_ops.processes import run_guarded
+from lightcurver_ops.storage.scratch import scratch_directory
 
 log = logging.getLogger(__name__)
 
@@ -180,10 +181,10 @@ def build_index(
         )
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".index_", dir=directory) as scratch:
-            complete = Path(scratch) / "complete"
+        with scratch_directory(directory) as scratch:
+            complete = scratch / "complete"
             complete.mkdir()
-            made = _build_all(program, catalogue, Path(scratch), complete, sizes)
+            made = _build_all(program, catalogue, scratch, complete, sizes)
             try:
                 complete.rename(final)
             except OSError:
@@ -230,13 +231,16 @@ def _build_one(program: str, stars: Path, output: Path, number: int, quad: tuple
     command += ["-n", str(STARS_PER_HEALPIXEL)]
     # -E: only healpixels that hold stars; -I: an identifier that tells the files apart in the solver's log.
     command += ["-E", "-M", "-t", str(stars.parent), "-I", str(1000 + number)]
+    words = stars.parent / f"{output.stem}.txt"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
+        with words.open("wb") as stream:
+            status = run_guarded(command, stream, BUILD_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise TemporaryFailure(f"{PROGRAM} took longer than {BUILD_TIMEOUT_S:g} s; try again") from error
-    if done.returncode < 0:
-        raise TemporaryFailure(f"{PROGRAM} was killed by signal {-done.returncode}; try again")
-    if done.returncode == 0 and output.exists():
+    said = words.read_text(errors="replace")
+    if status < 0:
+        raise TemporaryFailure(f"{PROGRAM} was killed by signal {-status}; try again")
+    if status == 0 and output.exists():
         return None
     output.unlink(missing_ok=True)  # a size without quads is no failure, as long as another has some
-    return (done.stdout + done.stderr).strip().rsplit("\n", 1)[-1]
+    return said.strip().rsplit("\n", 1)[-1]

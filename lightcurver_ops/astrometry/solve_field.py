@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +23,8 @@ from lightcurver_ops.astrometry.index_files import (
     suitable,
 )
 from lightcurver_ops.errors import BadFrame, ConfigurationError, TemporaryFailure
+from lightcurver_ops.processes import run_guarded
+from lightcurver_ops.storage.scratch import scratch_directory
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +60,9 @@ class SolveFieldSolver:
         low, high = request.scale_interval
         files = self._index_files(request)
         try:
-            with tempfile.TemporaryDirectory(prefix="solve_field_") as scratch:
-                said = self._run(program, request, Path(scratch), files)
-                found = Path(scratch) / "frame.wcs"
+            with scratch_directory() as scratch:
+                said = self._run(program, request, scratch, files)
+                found = scratch / "frame.wcs"
                 if not found.exists():
                     raise BadFrame(
                         f"{request.name}: {PROGRAM} found no solution for {len(request.x)} sources within "
@@ -72,7 +71,7 @@ class SolveFieldSolver:
                         "the index files suit the size of the field"
                     )
                 wcs = self._read_wcs(found)
-                stars = Table.read(Path(scratch) / "frame.rdls", format="fits")
+                stars = Table.read(scratch / "frame.rdls", format="fits")
         except OSError as error:
             raise TemporaryFailure(
                 f"{request.name}: cannot run {PROGRAM}: {error}; check the disk's space"
@@ -104,23 +103,16 @@ class SolveFieldSolver:
         command = [program, *self._arguments(request, scratch, files)]
         output = scratch / "output.txt"
         environment = {**os.environ, "LC_ALL": "C", "TMPDIR": str(scratch)}
-        with output.open("wb") as stream:
-            # A session of its own: the program starts another one, which must not survive it.
-            process = subprocess.Popen(
-                command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                cwd=scratch, env=environment, start_new_session=True,
-            )  # fmt: skip
-            try:
-                code = process.wait(timeout=self.wall_limit_s)
-            except subprocess.TimeoutExpired as error:
-                raise TemporaryFailure(
-                    f"{request.name}: {PROGRAM} did not end within {self.wall_limit_s:g} s though it may use only "
-                    f"{self.cpu_limit_s:g} s of processor time; the machine is overloaded, try again later"
-                ) from error
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        try:
+            with output.open("wb") as stream:
+                code = run_guarded(
+                    command, stream, self.wall_limit_s, directory=scratch, environment=environment
+                )
+        except subprocess.TimeoutExpired as error:
+            raise TemporaryFailure(
+                f"{request.name}: {PROGRAM} did not end within {self.wall_limit_s:g} s though it may use only "
+                f"{self.cpu_limit_s:g} s of processor time; the machine is overloaded, try again later"
+            ) from error
         said = output.read_text(errors="replace")
         if NO_INDEX in said:
             raise ConfigurationError(

@@ -7,7 +7,6 @@ target keeps (``lenses.id_offset``): the way back takes it off again, and files,
 
 import itertools
 import math
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lightcurver_ops import processes
 from lightcurver_ops.bookkeeping import schema
 from lightcurver_ops.bookkeeping.engine import (
     file_of,
@@ -25,7 +25,7 @@ from lightcurver_ops.bookkeeping.engine import (
     restructuring,
     shown,
 )
-from lightcurver_ops.bookkeeping.ledger import as_utc, process_is_alive
+from lightcurver_ops.bookkeeping.ledger import as_utc
 from lightcurver_ops.bookkeeping.tables import frames, lenses, metadata, products, stage_runs
 from lightcurver_ops.errors import ConfigurationError
 
@@ -165,7 +165,7 @@ def _check_source(read: sa.Connection, lens: str) -> None:
         raise ConfigurationError(f"{lens}: {where} has no such lens")
     at_work = sa.select(stage_runs).where(stage_runs.c.lens == lens, stage_runs.c.status == "running")
     for run in read.execute(at_work):
-        if run.host == platform.node() and run.pid is not None and process_is_alive(run.pid):
+        if run.process is not None and processes.is_running(run.process):
             raise ConfigurationError(
                 f"{lens}: {run.stage} is at work on it (process {run.pid}); what it makes meanwhile would be missing "
                 "in the copy: wait for it, or end it, and keep others from starting"

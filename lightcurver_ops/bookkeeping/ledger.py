@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from lightcurver_ops import __version__
+from lightcurver_ops import __version__, processes
 from lightcurver_ops.bookkeeping.tables import products, stage_runs
 
 DONE, FAILED, QUARANTINED = "done", "failed", "quarantined"
@@ -149,7 +149,7 @@ def forget(connection: sa.Connection, lens: str, stages: list[str], units: set[s
 
 
 def begin_run(connection: sa.Connection, lens: str, stage: str, n_selected: int) -> int:
-    """Enter a run of a stage into the ledger; runs that this machine lost are marked as interrupted."""
+    """Enter a run of a stage into the ledger; runs whose process is lost are marked as interrupted."""
     _mark_interrupted(connection, lens)
     result = connection.execute(
         sa.insert(stage_runs).values(
@@ -161,6 +161,7 @@ def begin_run(connection: sa.Connection, lens: str, stage: str, n_selected: int)
             code_version=__version__,
             host=platform.node(),
             pid=os.getpid(),
+            process=processes.own_mark(),
         )
     )
     key = result.inserted_primary_key
@@ -201,11 +202,11 @@ def last_run(connection: sa.Connection, lens: str, stage: str) -> sa.Row | None:
 
 def _mark_interrupted(connection: sa.Connection, lens: str) -> None:
     running = connection.execute(
-        sa.select(stage_runs.c.id, stage_runs.c.pid).where(
-            stage_runs.c.lens == lens, stage_runs.c.status == "running", stage_runs.c.host == platform.node()
+        sa.select(stage_runs.c.id, stage_runs.c.process, stage_runs.c.started_at).where(
+            stage_runs.c.lens == lens, stage_runs.c.status == "running"
         )
-    ).all()
-    lost = [row.id for row in running if row.pid is not None and not process_is_alive(row.pid)]
+    )
+    lost = [row.id for row in running if processes.is_lost(row.process, as_utc(row.started_at).timestamp())]
     if lost:
         connection.execute(
             sa.update(stage_runs)
@@ -214,14 +215,3 @@ def _mark_interrupted(connection: sa.Connection, lens: str) -> None:
                 status="interrupted", finished_at=now(), message="the process ended without a word (killed?)"
             )
         )
-
-
-def process_is_alive(pid: int) -> bool:
-    """Whether a process of this machine exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

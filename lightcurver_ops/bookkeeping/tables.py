@@ -457,6 +457,7 @@ stage_runs = Table(
     Column("code_version", String(50), nullable=False, comment="version of lightcurver-ops"),
     Column("host", Text, comment="machine"),
     Column("pid", Integer, comment="process"),
+    Column("process", Text, comment="which process of all: container or machine, number, start"),
     comment="the ledger: every run of a stage",
 )
 

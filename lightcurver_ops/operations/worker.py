@@ -17,8 +17,8 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.config import load_lens
 from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import ConfigurationError, LightcurverError, NothingToDo, QualityGate
+from lightcurver_ops.processes import die_with_parent
 from lightcurver_ops.stages.base import Lens, Report, RunOptions
-from lightcurver_ops.stages.parallel import die_with_parent
 
 log = logging.getLogger("lightcurver_ops.operations.worker")  # run as a program, its __name__ is another
 

@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightcurver_ops.errors import BadFrame, LightcurverError, TemporaryFailure
+from lightcurver_ops.processes import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -121,15 +121,3 @@ def _prepare_worker(parent: int, log_level: int) -> None:
         os.environ.setdefault(name, "1")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends workers at once and without a traceback
     die_with_parent(parent)
-
-
-def die_with_parent(parent: int) -> None:
-    """End this process when its parent ends, however that happens; what it left is completed by the next run."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)

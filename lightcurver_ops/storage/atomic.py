@@ -2,18 +2,15 @@
 
 import errno
 import fcntl
-import functools
 import os
 import re
 import secrets
 import shutil
-import socket
-import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lightcurver_ops import processes
 from lightcurver_ops.errors import ConfigurationError, LightcurverError, TemporaryFailure
 
 _DISK = {
@@ -31,7 +28,7 @@ _IMPOSSIBLE = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST}
 # Libraries rephrase a full disk and lose its number, or (numpy) even its name.
 _DISK_TEXT = re.compile(r"no space left|not enough space|quota exceeded|input/output error", re.IGNORECASE)
 _FULL = 65536  # bytes
-_TEMPORARY = re.compile(r"^\.lcops-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}-(?P<name>.+)$")
+_TEMPORARY = re.compile(rf"^\.lcops-(?P<mark>{processes.MARK})-[0-9a-f]{{8}}-.+$")
 
 
 @contextmanager
@@ -54,7 +51,7 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _translated(error, final) or error from error
-    temporary = final.with_name(f".lcops-{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{final.name}")
+    temporary = final.with_name(f".lcops-{processes.own_mark()}-{secrets.token_hex(4)}-{final.name}")
     try:
         yield temporary
         _to_disk(temporary)
@@ -99,11 +96,11 @@ def write_bytes(final: str | Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def sweep_temporaries(directory: str | Path, max_age_s: float = 86400.0) -> list[Path]:
+def sweep_temporaries(directory: str | Path) -> list[Path]:
     """Remove what killed processes left in a directory and below it.
 
-    A temporary file goes if the process that wrote it has ended on this machine, or if it is older than `max_age_s`
-    (it may come from another machine).
+    A temporary file goes if the process that wrote it has ended, or, where that cannot be seen (another machine or
+    container), if it is older than `processes.LOST_AFTER_S`.
 
     Returns:
         The removed files.
@@ -113,34 +110,10 @@ def sweep_temporaries(directory: str | Path, max_age_s: float = 86400.0) -> list
         match = _TEMPORARY.match(path.name)
         # Another process may sweep, or finish its file, at the same time.
         with suppress(OSError):
-            if match and (_has_ended(match) or time.time() - path.stat().st_mtime > max_age_s):
+            if match and processes.is_lost(match["mark"], path.stat().st_mtime):
                 path.unlink()
                 removed.append(path)
     return removed
-
-
-def _has_ended(match: re.Match[str]) -> bool:
-    if match["host"] != _host():
-        return False
-    try:
-        os.kill(int(match["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
-
-
-@functools.cache
-def _host() -> str:
-    """What tells worlds of process numbers apart: containers may share a host name, each with numbers of its own."""
-    world = [socket.gethostname()]
-    with suppress(OSError):  # where there is no /proc, a machine is one world
-        world += [
-            Path("/proc/sys/kernel/random/boot_id").read_text(),
-            str(Path("/proc/self/ns/pid").stat().st_ino),
-        ]
-    return f"{zlib.crc32(' '.join(world).encode()):08x}"
 
 
 def _to_disk(path: Path) -> None:

@@ -1,12 +1,17 @@
 """The real solve-field with index files of a local catalogue."""
 
+import contextlib
 import os
+import pickle
 import stat
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from lightcurver_ops.astrometry import index_files
@@ -155,6 +160,57 @@ def test_nothing_is_left_in_the_temporary_directory(solved_frame, tmp_path, monk
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     SolveFieldSolver(solved_frame[2]).solve(solved_frame[1])
     assert not list(tmp_path.iterdir())
+
+
+SOLVES = """
+import pickle
+solver, request = pickle.load(open("task", "rb"))
+solver.solve(request)
+"""
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """All processes that another one started; none where it is gone."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_the_program_ends_with_a_killed_run_and_the_next_run_removes_what_it_left(
+    solved_frame, tmp_path, monkeypatch
+):
+    """The real program, which searches the whole sky in vain."""
+    _, request, index = solved_frame
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    hard = replace(
+        request, hint_ra=200.0, hint_dec=-30.0, radius_deg=180.0, plate_scale_interval=(0.01, 100.0)
+    )
+    (tmp_path / "task").write_bytes(pickle.dumps((SolveFieldSolver(index, cpu_limit_s=600), hard)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SOLVES], cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}
+    )
+    try:
+        deadline = time.monotonic() + 100
+        is_held = False
+        while not is_held and time.monotonic() < deadline:
+            for one in descendants(process.pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if one.name() == "astrometry-engine":
+                        one.suspend()  # it will not be done before the run is killed
+                        is_held = True
+            time.sleep(0.005)
+        assert is_held
+        family = descendants(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    assert all(ended(one.pid) for one in family)
+    assert len(list(temporary.iterdir())) == 1
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    SolveFieldSolver(index).solve(request)
+    assert not list(temporary.iterdir())
 
 
 def test_index_is_made_once_and_again_when_anything_changes(sim, installed, tmp_path):

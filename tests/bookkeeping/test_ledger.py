@@ -1,10 +1,12 @@
 """The ledger: states of units, attempts, runs that were lost."""
 
 import subprocess
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from lightcurver_ops import processes
 from lightcurver_ops.bookkeeping import ledger, schema
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
@@ -48,13 +50,28 @@ def test_forget_makes_units_missing(connection):
 
 
 def test_a_run_whose_process_is_gone_is_interrupted(connection):
-    lost = ledger.begin_run(connection, "demo", "psf", 3)
+    long_ago = ledger.now() - timedelta(seconds=2 * processes.LOST_AFTER_S)
+    world, pid, start = processes.own_mark().split(".")
     ended = subprocess.Popen(["true"])
     ended.wait()
-    connection.execute(sa.update(stage_runs).where(stage_runs.c.id == lost).values(pid=ended.pid))
+    cases = {  # mark, when it began: what becomes of it
+        (f"{world}.{ended.pid}.1", None): "interrupted",
+        (f"{world}.{pid}.{int(start, 16) - 1:x}", None): "interrupted",  # its number was given to another
+        (processes.own_mark(), long_ago): "running",
+        (f"00000000.{ended.pid}.1", None): "running",  # of another container, of the same name
+        (f"00000000.{ended.pid}.1", long_ago): "interrupted",
+        (None, None): "running",  # of an earlier version
+        (None, long_ago): "interrupted",
+    }
+    expected = {}
+    for (mark, started_at), status in cases.items():
+        run = ledger.begin_run(connection, "demo", "psf", 3)
+        changes = {"process": mark} | ({"started_at": started_at} if started_at else {})
+        connection.execute(sa.update(stage_runs).where(stage_runs.c.id == run).values(changes))
+        expected[run] = status
     alive = ledger.begin_run(connection, "demo", "psf", 3)
     states = {row.id: row.status for row in connection.execute(sa.select(stage_runs))}
-    assert states == {lost: "interrupted", alive: "running"}
+    assert states == {**expected, alive: "running"}
     ledger.end_run(connection, alive, "done", n_done=3, n_failed=0, message="3 of 3 done")
     assert ledger.last_run(connection, "demo", "psf").status == "done"
 

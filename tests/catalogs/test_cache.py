@@ -142,7 +142,7 @@ def test_a_head_that_does_not_fit_the_stars_is_not_believed(cached):
 def test_what_killed_processes_left_is_ignored_and_removed(cached):
     fresh = cached().query(DISK)
     (path,) = cached().directory.iterdir()
-    left = path.with_name(f".lcops-00000000-1-00000000-{path.name}")
+    left = path.with_name(f".lcops-00000000.1.1-00000000-{path.name}")
     left.write_bytes(path.read_bytes()[:5000])
     assert len(store.entries(cached().directory)) == 1
     assert len(cached(offline=True).query(DISK)) == len(fresh)

@@ -1,7 +1,6 @@
 import errno
 import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 from astropy.io.fits import Header
 
 from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
-from lightcurver_ops.storage import atomic
 from lightcurver_ops.storage.atomic import atomic_path, sweep_temporaries, write_bytes
 from lightcurver_ops.storage.frames import write_frame
 from lightcurver_ops.storage.hdf5 import write_hdf5
@@ -170,22 +168,14 @@ def test_a_killed_writer_leaves_the_old_file_whole_and_is_swept(tmp_path):
     assert names(tmp_path) == ["file"]
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="needs unshare, and root")
-def test_a_container_is_another_world_though_its_host_name_is_the_same():
-    """Numbers of processes mean nothing there: two workers of a compose file have the same host name."""
-    command = [sys.executable, "-c", "from lightcurver_ops.storage import atomic; print(atomic._host())"]
-    here, elsewhere = (
-        subprocess.run([*wrapper, *command], capture_output=True, text=True, check=True).stdout
-        for wrapper in ([], ["unshare", "--pid", "--fork"])
-    )
-    assert here.strip() == atomic._host()
-    assert elsewhere != here
-
-
 def test_leftovers_of_other_machines_are_swept_by_age(tmp_path):
     recent, old, foreign = (
         tmp_path / name
-        for name in (".lcops-00000000-1-0123abcd-a.fits", ".lcops-00000000-2-0123abcd-b.fits", ".lcops-notes")
+        for name in (
+            ".lcops-00000000.1.1-0123abcd-a.fits",
+            ".lcops-00000000.2.1-0123abcd-b.fits",
+            ".lcops-notes",
+        )
     )
     for path in (recent, old, foreign):
         path.write_text("")

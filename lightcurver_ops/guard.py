@@ -1,0 +1,32 @@
+"""Runs a program that must not outlive whoever holds the other end of standard input: `guard.py PROGRAM ARGUMENT...`.
+
+It leads a process group. Its exit status is the program's, 128 and the number of a signal as shells have it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+
+def end_with_input() -> None:
+    """Wait for the end of standard input, then end the group: the program, all that it started, and this process."""
+    while os.read(0, 4096):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def main() -> int:
+    """Run the program."""
+    threading.Thread(target=end_with_input, daemon=True).start()
+    try:
+        status = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        sys.stderr.write(f"{sys.argv[1]}: {error.strerror}\n")
+        return 127
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
