@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import statistics
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ from lightcurver_ops.bookkeeping.tables import (
     star_normalization,
 )
 from lightcurver_ops.constants import MAD_TO_SIGMA
+
+log = logging.getLogger(__name__)
 
 
 def per_frame(connection: sa.Connection, table: sa.Table, lens: str, selection: str) -> dict[int, sa.Row]:
@@ -180,8 +183,12 @@ def publish(
     publication: dict[str, Any],
     points: list[dict[str, Any]],
     write_files: Callable[[int, datetime], dict[str, str]] | None = None,
+    taken: Callable[[], int] = lambda: 0,
 ) -> tuple[int, bool]:
     """Store a light curve as the next version of its lens and filter, unless the newest one is the same.
+
+    Versions that the bookkeeping does not know, and of which there are files, were published before it was restored
+    from a backup, or hardly, by a process that was killed: which of these cannot be told. Their numbers are passed over.
 
     Args:
         connection: in a transaction.
@@ -189,6 +196,7 @@ def publish(
         publication: columns of its row.
         points: columns of its points, with the frame's number as `frame_number`.
         write_files: writes the snapshot of a version made at a time; returns path relative to the workdir: sha256.
+        taken: the greatest number of which there are files; asked when nobody else publishes.
 
     Returns:
         The version, and whether it is new.
@@ -206,7 +214,15 @@ def publish(
     newest = publication_of(connection, lens, filter_name)
     if newest is not None and _is_same(connection, newest, publication, named):
         return newest.version, False
-    version = newest.version + 1 if newest is not None else 1
+    known = newest.version if newest is not None else 0
+    on_disk = taken()
+    if on_disk > known:
+        log.warning(
+            "%s, filter %s: there are snapshots up to version %d, and the bookkeeping knows them up to %d (an older "
+            "backup, or a run that was killed); they stay, and the new light curve is version %d",
+            lens, filter_name, on_disk, known, on_disk + 1,
+        )  # fmt: skip
+    version = max(known, on_disk) + 1
     files = write_files(version, publication["made_at"]) if write_files is not None else None
     published = {
         "lens": lens,

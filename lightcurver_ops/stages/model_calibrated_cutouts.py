@@ -45,7 +45,7 @@ from lightcurver_ops.stages.prepare_calibrated_cutouts import PrepareCalibratedC
 from lightcurver_ops.stages.provenance import Origins, without_nan
 from lightcurver_ops.stages.publication_gates import missed_by_controls, missed_by_fit
 from lightcurver_ops.stages.publication_summary import save_summary
-from lightcurver_ops.stages.publishing import snapshot_writer
+from lightcurver_ops.stages.publishing import newest_snapshot, snapshot_writer
 from lightcurver_ops.stages.roi_fit import Scene, fit_prepared, scene_of
 from lightcurver_ops.stages.stamp_extraction import ROI
 
@@ -315,7 +315,13 @@ class ModelCalibratedCutouts(Stage):
 
         def write(connection: sa.Connection) -> None:
             version, is_new = photometry.publish(
-                connection, self.lens.name, filter_name, publication, points, snapshot
+                connection,
+                self.lens.name,
+                filter_name,
+                publication,
+                points,
+                snapshot,
+                taken=lambda: newest_snapshot(self.config, filter_name),
             )
             save_summary(connection, self.lens.name, filter_name)
             withheld.release(connection, self.lens.name, filter_name)

@@ -7,6 +7,7 @@ from (JSON, compressed). They are read-only, and the bookkeeping has their hashe
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from lightcurver_ops.bookkeeping import ledger, photometry, withheld
 from lightcurver_ops.bookkeeping.engine import reading, writing
 from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.config import LensConfig
-from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.calculate_normalization_coefficient import filter_part, safe
 from lightcurver_ops.stages.provenance import configuration_part
@@ -26,6 +27,7 @@ from lightcurver_ops.stages.provenance import configuration_part
 _READ_ONLY = 0o444
 _CLEANED = "cleaned_"
 _SECRETS = {name for name, field in LensConfig.model_fields.items() if field.exclude}
+_VERSION = re.compile(r"v(\d+)_")
 _LIGHT_CURVE, _PROVENANCE = "light_curve.ecsv", "provenance.json.gz"
 
 
@@ -46,6 +48,14 @@ def snapshot_writer(
         from lightcurver_ops.stages.light_curve_export import export_of
         from lightcurver_ops.storage.exports import to_ecsv
 
+        directory = _directory(config, filter_name)
+        relpaths = {name: directory / f"v{version:04d}_{name}" for name in (_LIGHT_CURVE, _PROVENANCE)}
+        for relpath in relpaths.values():
+            if (config.workdir / relpath).exists():
+                raise TemporaryFailure(
+                    f"{config.workdir / relpath} is there already: is another bookkeeping used with this working "
+                    "directory? Nothing was published; run again"
+                )
         labels, columns = table
         row = {**publication, "filter": filter_name, "version": version, "made_at": made_at}
         about = {
@@ -58,15 +68,23 @@ def snapshot_writer(
             _LIGHT_CURVE: to_ecsv(export_of(config.name, row, labels, columns, "epoch", True)),
             _PROVENANCE: _compressed(about | document),
         }
-        directory = Path("publications") / f"{safe(config.roi_name)}_{filter_part(filter_name)}"
         files = {}
         for name, content in contents.items():
-            relpath = directory / f"v{version:04d}_{name}"
-            _write_read_only(config.workdir / relpath, content)
-            files[relpath.as_posix()] = hashlib.sha256(content).hexdigest()
+            _write_read_only(config.workdir / relpaths[name], content)
+            files[relpaths[name].as_posix()] = hashlib.sha256(content).hexdigest()
         return files
 
     return write
+
+
+def newest_snapshot(config: LensConfig, filter_name: str) -> int:
+    """The greatest version of which there are files, whether or not the bookkeeping knows it; 0: none."""
+    names = (path.name for path in (config.workdir / _directory(config, filter_name)).glob("v*"))
+    return max((int(match[1]) for name in names if (match := _VERSION.match(name))), default=0)
+
+
+def _directory(config: LensConfig, filter_name: str) -> Path:
+    return Path("publications") / f"{safe(config.roi_name)}_{filter_part(filter_name)}"
 
 
 def _compressed(document: dict[str, Any]) -> bytes:

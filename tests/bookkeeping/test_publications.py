@@ -48,13 +48,13 @@ def point(frame_id, flux=10.0, source="A", **others):
     }  # fmt: skip
 
 
-def publish(engine, points, write_files=None, **others):
+def publish(engine, points, write_files=None, taken=lambda: 0, **others):
     row = {
         "configuration": json.dumps({"a": 1}), "loss": 3.0, "converged": True, "control_stars": None,
         "common_errors": None, **ledger.provenance("inputs"), **others,
     }  # fmt: skip
     with writing(engine) as connection:
-        return photometry.publish(connection, "demo", "r", row, points, write_files)
+        return photometry.publish(connection, "demo", "r", row, points, write_files, taken)
 
 
 def newest(engine, version=None):
@@ -90,6 +90,16 @@ def test_numbers_go_up_with_the_results_alone(known):
     assert written == [(n, True) for n in range(1, 7)]
     row, unchanged = newest(known, 2)
     assert (json.loads(row.files), unchanged) == ({"v2": "hash"}, True)
+
+
+def test_numbers_of_files_that_the_bookkeeping_does_not_know_are_passed_over(known, caplog):
+    assert publish(known, [point(1)], taken=lambda: 7) == (8, True)
+    assert "demo, filter r: there are snapshots up to version 7, and the bookkeeping knows them up to 0" in caplog.text
+    caplog.clear()
+    assert publish(known, [point(1)], taken=lambda: 9) == (8, False)
+    assert publish(known, [point(2)], taken=lambda: 8) == (9, True)
+    assert publish(known, [point(3)], taken=lambda: 3) == (10, True)
+    assert caplog.text == ""
 
 
 def test_errors_in_two_parts_are_part_of_the_results(known):

@@ -15,6 +15,7 @@ from astropy.time import Time
 
 from lightcurver_ops.bookkeeping import frames, photometry
 from lightcurver_ops.bookkeeping.engine import reading, writing
+from lightcurver_ops.bookkeeping.tables import publications
 from lightcurver_ops.operations.summary import summarize
 from lightcurver_ops.stages.pipeline import run_pipeline, stage_number
 from lightcurver_ops.storage.tables import read_table
@@ -478,17 +479,25 @@ def test_the_snapshot_of_a_version_says_which_it_is(published):
     assert len(document["frames"]) == 5
 
 
-def test_a_killed_publication_leaves_a_number_that_is_given_again(spoiled):
-    """Files come first: those of a transaction that never was are replaced, read-only as they are."""
-    leftover = spoiled.work / "publications/small_r/v0005_light_curve.ecsv"
-    shutil.copy(spoiled.work / "publications/small_r/v0004_light_curve.ecsv", leftover)
+@pytest.mark.parametrize("known", [4, 2])
+def test_no_snapshot_is_ever_replaced(spoiled, caplog, known):
+    """Of a run that was killed before its rows came; of versions that a restored, older bookkeeping does not know."""
+    directory = spoiled.work / "publications/small_r"
+    shutil.copy(directory / "v0004_light_curve.ecsv", directory / "v0005_light_curve.ecsv")
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
     lens = spoiled.lens()
     with writing(lens.engine) as connection:
+        connection.execute(sa.delete(publications).where(publications.c.version > known))
         frames.restore(connection, [ELIMINATED + 1])
     run_pipeline(lens)
     lens.close()
-    assert Table.read(leftover).meta["version"] == 5
-    assert rows_of(spoiled, None)[0].version == 5
+    after = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert sorted(after.keys() - before.keys()) == ["v0006_light_curve.ecsv", "v0006_provenance.json.gz"]
+    assert Table.read(directory / "v0006_light_curve.ecsv").meta["version"] == 6
+    assert rows_of(spoiled, None)[0].version == 6
+    assert f"snapshots up to version 5, and the bookkeeping knows them up to {known} (" in caplog.text
+    assert "the new light curve is version 6" in caplog.text
 
 
 def with_a_secret(season):
