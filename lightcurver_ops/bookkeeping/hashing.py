@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 LENGTH = 24  # hex digits; 96 bits, no collision among any number of frames that a telescope takes
+ABSENT = "absent"  # instead of the hash of a file that is not there
 
 
 def hash_of(*parts: Any) -> str:
@@ -20,7 +21,7 @@ def hash_of_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:LENGTH]
     except FileNotFoundError:
-        return "absent"
+        return ABSENT
 
 
 def _plain(value: Any) -> Any:

@@ -58,6 +58,7 @@ def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> N
         ConfigurationError: a raw directory does not exist, or the header parser is not as it must be.
         TemporaryFailure: the storage does not answer.
     """
+    began = ledger.now()
     listed = [
         raw for raw in list_raw_files(lens.config.raw, may_be_empty=True) if not is_marker(raw.path, watch)
     ]
@@ -71,11 +72,25 @@ def notice_raw_files(lens: Lens, watch: Watch, *, now: float | None = None) -> N
     common = {"noticed_at": ledger.now(), "read_as": read_as}
     with ThreadPoolExecutor(_READERS) as readers:
         rows = [row | common for row in readers.map(lambda raw: _row(lens, raw), complete)]
-    if rows:
+    gone = _gone_for_good(lens, known.keys() - {raw.path for raw in listed}, began)
+    if rows or gone:
         with writing(lens.engine) as connection:
             raw_rows.save_raw_files(connection, rows)
+            raw_rows.forget(connection, gone)
     unplaced = {row["path"]: row["problem"] for row in rows if row["problem"]}
     return Noticed(len(listed), len(rows), len(changed) - len(complete), unplaced)
+
+
+def _gone_for_good(lens: Lens, gone: set[str], began: datetime) -> list[int]:
+    """Of files that are no longer there, the numbers of those that no stage has seen: nothing waits for them.
+
+    What was noticed after ``began``, when we looked, came later.
+    """
+    if not gone:
+        return []
+    with reading(lens.engine) as connection:
+        rows = raw_rows.untouched(connection, lens.name)
+    return [row.id for row in rows if row.path in gone and ledger.as_utc(row.noticed_at) < began]
 
 
 def _reading_hash(lens: Lens) -> str:

@@ -10,6 +10,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NoReturn
@@ -103,6 +104,8 @@ class State:
     reasons: dict[str, str]
     last_message: str | None = None
     last_status: str | None = None
+    last_at: datetime | None = None
+    """When the last run ended, or began where it has not ended."""
 
     def count(self, state: str) -> int:
         """Number of units in a state."""
@@ -133,6 +136,18 @@ class Stage(ABC):
     @abstractmethod
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         """unit: hash of its inputs, of everything that should exist, in the order of making."""
+
+    def known_plan(self, connection: sa.Connection) -> Mapping[str, str | None]:
+        """As `plan`, for who may see neither raw files nor catalogues: from the bookkeeping and the configuration.
+
+        None instead of a hash: as it was when it was recorded, for all that can be told from here.
+        """
+        plan = self.plan(connection)
+        return dict.fromkeys(plan) if self.lacks_a_file() else plan
+
+    def lacks_a_file(self) -> bool:
+        """Whether a file outside the bookkeeping, which is part of the inputs, is not to be seen from here."""
+        return False
 
     @abstractmethod
     def make(self, units: dict[str, str], run: "Run") -> None:
@@ -229,29 +244,41 @@ class Stage(ABC):
         """Whether a unit is stale because these units of the stages it depends on are to be made again."""
         return (unit in inputs or WHOLE_LENS in inputs) if self.frame_wise else bool(inputs)
 
-    def state(self, connection: sa.Connection, outdated: Mapping[str, set[str]] | None = None) -> State:
+    def state(
+        self,
+        connection: sa.Connection,
+        outdated: Mapping[str, set[str]] | None = None,
+        *,
+        as_known: bool = False,
+    ) -> State:
         """What is done, stale, missing, quarantined and failed, with reasons.
 
         Args:
             connection: to the bookkeeping.
             outdated: by stage, the units that are to be made again there; what was made from them is stale here.
+            as_known: by `known_plan`.
         """
         known = ledger.products_of(connection, self.lens.name, self.name)
         last = ledger.last_run(connection, self.lens.name, self.name)
         inputs = set().union(*((outdated or {}).get(stage, set()) for stage in self.depends_on))
         units: dict[str, str] = {}
         reasons = {}
-        for unit, inputs_hash in self.plan(connection).items():
+        plan = self.known_plan(connection) if as_known else self.plan(connection)
+        for unit, inputs_hash in plan.items():
             product = known.get(unit)
             if product is None:
                 units[unit] = "missing"
-            elif product.inputs_hash != inputs_hash or self.is_outdated_by(unit, inputs):
+            elif inputs_hash not in (None, product.inputs_hash) or self.is_outdated_by(unit, inputs):
                 units[unit] = "stale"
             else:
                 units[unit] = product.status
                 if product.reason:
                     reasons[unit] = product.reason
-        return State(self.name, units, reasons, last.message if last else None, last.status if last else None)
+        if last is None:
+            return State(self.name, units, reasons)
+        return State(
+            self.name, units, reasons, last.message, last.status, last.finished_at or last.started_at
+        )
 
 
 class Run:

@@ -17,7 +17,12 @@ from lightcurver_ops.stages.calculate_normalization_coefficient import (
     flux_tables,
     frame_ids_of_filter,
 )
-from lightcurver_ops.stages.catalogs import catalog_identity, panstarrs_of, uses_panstarrs
+from lightcurver_ops.stages.catalogs import (
+    catalog_identity,
+    lacks_catalog,
+    panstarrs_of,
+    uses_panstarrs,
+)
 from lightcurver_ops.stages.star_columns import star_column
 
 
@@ -28,6 +33,9 @@ class CalculateAbsoluteZeropoints(Stage):
     title = "Absolute zero points"
     depends_on = ("star_photometry",)
     config_keys = (*CalculateNormalizationCoefficient.config_keys, "zero_points")
+
+    def lacks_a_file(self) -> bool:
+        return lacks_catalog(self.config)
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         catalogue = catalog_identity(self.config)

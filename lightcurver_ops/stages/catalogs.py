@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightcurver_ops.bookkeeping.hashing import ABSENT
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import ConfigurationError
 
@@ -47,7 +48,12 @@ def catalog_identity(config: LensConfig) -> str:
     try:
         return catalog_of(config).identity()
     except ConfigurationError:
-        return "absent"
+        return ABSENT
+
+
+def lacks_catalog(config: LensConfig) -> bool:
+    """Whether the file of the catalogue is not to be seen from here."""
+    return catalog_identity(config) == ABSENT
 
 
 def faintest_asked(config: LensConfig) -> float | None:

@@ -91,6 +91,10 @@ class ModelCalibratedCutouts(Stage):
                 epochs=sum(row.n_epochs for row in held),
             )
 
+    def lacks_a_file(self) -> bool:
+        start = starting_background_path(self.config)
+        return start is not None and not start.exists()
+
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         if not self.config.roi_model.do_ROI_model:
             return {}

@@ -127,14 +127,19 @@ def _forget(lens: Lens, redo: int, options: RunOptions) -> None:
             ledger.forget(connection, lens.name, [stage.name], units)
 
 
-def pipeline_state(lens: Lens) -> list[State]:
-    """The state of every stage, in order."""
+def pipeline_state(lens: Lens, *, as_known: bool = False) -> list[State]:
+    """The state of every stage, in order.
+
+    Args:
+        lens: which.
+        as_known: to the bookkeeping; raw directories and object stores are not looked into.
+    """
     states: list[State] = []
     outdated: dict[str, set[str]] = {}
     with reading(lens.engine) as connection:
         relpath = {row.original_image_path: row.image_relpath for row in all_frames(connection, lens.name)}
         for stage in STAGES:
-            state = stage(lens).state(connection, outdated)
+            state = stage(lens).state(connection, outdated, as_known=as_known)
             outdated[state.stage] = {relpath.get(unit, unit) for unit in state.outdated()}
             states.append(state)
     return states

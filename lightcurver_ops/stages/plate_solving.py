@@ -20,7 +20,7 @@ from lightcurver_ops.errors import (
 )
 from lightcurver_ops.stages.astrometry_index import index_directory, stars_around
 from lightcurver_ops.stages.base import Run, RunOptions, Stage, joined
-from lightcurver_ops.stages.catalogs import catalog_identity
+from lightcurver_ops.stages.catalogs import catalog_identity, lacks_catalog
 from lightcurver_ops.stages.frame_solving import Reference, Solved, SolveTask, solve_frame
 from lightcurver_ops.stages.parallel import Outcome, map_tasks
 
@@ -52,6 +52,9 @@ class PlateSolving(Stage):
     )
     version = 2
     frame_wise = True
+
+    def lacks_a_file(self) -> bool:
+        return lacks_catalog(self.config)
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         catalogue = catalog_identity(self.config)

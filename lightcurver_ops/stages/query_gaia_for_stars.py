@@ -11,7 +11,12 @@ from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.errors import QualityGate
 from lightcurver_ops.stages.base import WHOLE_LENS, Lens, Run, Stage
 from lightcurver_ops.stages.calculate_common_and_total_footprint import combined_footprint_of
-from lightcurver_ops.stages.catalogs import catalog_identity, catalog_of, faintest_asked
+from lightcurver_ops.stages.catalogs import (
+    catalog_identity,
+    catalog_of,
+    faintest_asked,
+    lacks_catalog,
+)
 from lightcurver_ops.stages.star_columns import star_column
 
 
@@ -45,6 +50,9 @@ class QueryGaiaForStars(Stage):
         if unit == WHOLE_LENS:
             return self.config.stars.strategy != "ROI_disk" and bool(inputs)
         return unit in inputs or WHOLE_LENS in inputs
+
+    def lacks_a_file(self) -> bool:
+        return lacks_catalog(self.config)
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         rows = frames.usable_frames(connection, self.lens.name)

@@ -2,16 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from lightcurver_ops.bookkeeping import frames, ledger
+from lightcurver_ops.bookkeeping import frames, ledger, raw_files
 from lightcurver_ops.bookkeeping.engine import reading
-from lightcurver_ops.bookkeeping.hashing import hash_of, hash_of_file
+from lightcurver_ops.bookkeeping.hashing import ABSENT, hash_of, hash_of_file
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame, FrameUnavailable, QualityGate
 from lightcurver_ops.stages.base import Run, Stage, joined
@@ -62,13 +62,25 @@ class ReadConvertSkysubCharacterCatalog(Stage):
 
     def plan(self, connection: sa.Connection) -> dict[str, str]:
         parser = self._parser_hash()
+        listed = list_raw_files(self.config.raw, may_be_empty=frames.any_frame(connection, self.lens.name))
+        return {raw.path: self._inputs(parser, raw.path, raw.size, raw.modified) for raw in listed}
+
+    def known_plan(self, connection: sa.Connection) -> Mapping[str, str | None]:
+        """Raw files as they were noticed; those that were imported before anybody noticed them, as they were then."""
+        made = ledger.done_hashes(connection, self.lens.name, self.name)
+        noticed = raw_files.known_raw_files(connection, self.lens.name)
+        units: dict[str, str | None] = dict.fromkeys(sorted({*made, *noticed}))
+        parser = self._parser_hash()
+        if parser != ABSENT:
+            units |= {
+                row.path: self._inputs(parser, row.path, row.size, row.modified) for row in noticed.values()
+            }
+        return units
+
+    def _inputs(self, parser: str, path: str, size: int, modified: float) -> str:
         # Not among the keys: where nothing is compared, nothing is read again.
         compared = [self.config.value("raw.read_noise")] if self.config.raw.read_noise else []
-        raw_files = list_raw_files(self.config.raw, may_be_empty=frames.any_frame(connection, self.lens.name))
-        return {
-            raw.path: self.hash_inputs(parser, raw.path, raw.size, raw.modified, *compared)
-            for raw in raw_files
-        }
+        return self.hash_inputs(parser, path, size, modified, *compared)
 
     def retries(self, product: ledger.Product) -> bool:
         """As every stage; and files that could not be had, or were too large for another limit."""
@@ -240,14 +252,14 @@ def _imported(task: ImportTask) -> dict[str, Any]:
     from lightcurver_ops.numerics.gain import remark as noise_remark
     from lightcurver_ops.storage import frames as frame_files
     from lightcurver_ops.storage import header as headers
-    from lightcurver_ops.storage import raw as raw_files
+    from lightcurver_ops.storage import raw as raw_storage
     from lightcurver_ops.storage.object_store import store_of
 
     config, raw = task.config, task.config.raw
     name = task.raw.path
     if task.raw.problem:
         raise BadFrame(task.raw.problem)
-    image = raw_files.read_raw(
+    image = raw_storage.read_raw(
         name,
         hdu_data=raw.hdu_data,
         hdus_header=raw.hdus_header,
@@ -258,7 +270,7 @@ def _imported(task: ImportTask) -> dict[str, Any]:
     )
     fields = headers.fields_of(image.header, raw, name)
     read_noise, remarks = headers.read_noise_of(image.header, raw, fields.gain, name)
-    pixel_hash = raw_files.content_hash(image.data)
+    pixel_hash = raw_storage.content_hash(image.data)
     inputs_hash = hash_of(task.keys_hash, pixel_hash, fields.mjd, fields.exptime, fields.gain, fields.filter)
 
     adu = conversion.trim(image.data, raw.trim_vertical, raw.trim_horizontal)

@@ -116,6 +116,23 @@ def test_a_corrected_key_gives_known_files_their_right_night(site, lens):
         one.close()
 
 
+def test_a_file_that_goes_before_anyone_has_seen_it_is_forgotten(site, lens, monkeypatch):
+    """And no other: nights are known by the raw files of frames, also when these have moved on."""
+    paths = {name: site.frame(f"demo/{name}.fits") for name in ("frame", "bad", "waits", "stays")}
+    notice_raw_files(lens, READY)
+    with writing(lens.engine) as connection:
+        for name, status in (("frame", ledger.DONE), ("bad", ledger.QUARANTINED)):
+            ledger.record(connection, "demo", IMPORT, str(paths[name]), "hash", status=status)
+    for name in ("frame", "bad", "waits"):
+        paths[name].unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "now", lambda: datetime.now(UTC) - timedelta(hours=1))
+        notice_raw_files(lens, READY)  # it looked before the file was noticed: it came later
+    assert "waits.fits" in noticed(lens)
+    notice_raw_files(lens, READY)
+    assert set(noticed(lens)) == {"frame.fits", "bad.fits", "stays.fits"}
+
+
 def test_a_file_that_grows_while_we_look_is_not_complete(site, lens, monkeypatch):
     """Whatever the clock of the file server says."""
     path = site.frame("demo/a.fits")

@@ -11,7 +11,9 @@ from astropy.io import fits
 
 from lightcurver_ops.bookkeeping import frames
 from lightcurver_ops.bookkeeping.engine import writing
+from lightcurver_ops.config.observatory import Watch
 from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.operations.arrivals import notice_raw_files
 from lightcurver_ops.simulation.comparison import compare
 from lightcurver_ops.stages.pipeline import STAGE_NAMES, pipeline_state, run_pipeline, stage_number
 from lightcurver_ops.storage.tables import read_table
@@ -156,6 +158,40 @@ def test_a_changed_key_remakes_exactly_what_depends_on_it(season_copy):
         assert not any(state.outdated() for state in pipeline_state(lens)), key
         lens.close()
     assert season.config_path.read_text() != original
+
+
+def states_of(season, **how):
+    """stage: the units and how they stand."""
+    lens = season.lens()
+    try:
+        return {state.stage: state.units for state in pipeline_state(lens, **how)}
+    finally:
+        lens.close()
+
+
+def test_the_bookkeeping_alone_knows_how_the_stages_stand(season_copy):
+    season = season_copy()
+    lens = season.lens()
+    before = states_of(season, as_known=True)
+    assert before[STAGE_NAMES[1]] == {}  # a copy forgets what was imported, and nobody has noticed raw files
+    run_pipeline(lens, last=1)
+    assert states_of(season, as_known=True) == states_of(season)
+    notice_raw_files(lens, Watch(settle_seconds=0))
+    assert states_of(season, as_known=True) == states_of(season)
+    for change in ({"raw": {"trim_vertical": 1}}, {"roi_model": {"do_ROI_model": False}}):
+        season.configure(**change)
+        assert states_of(season, as_known=True) == states_of(season)
+    assert set(states_of(season)[STAGE_NAMES[1]].values()) == {"stale"}
+    season.configure(raw={"trim_vertical": 0})
+    known = states_of(season)
+    (season.directory / "raw").rename(season.directory / "elsewhere")
+    catalogue = lens.config.stars.gaia_catalog_file
+    catalogue.rename(catalogue.with_suffix(".away"))
+    assert states_of(season, as_known=True) == known  # a catalogue that is not to be seen says nothing
+    catalogue.with_suffix(".away").rename(catalogue)
+    catalogue.write_bytes(catalogue.read_bytes() + b"\n")
+    assert set(states_of(season, as_known=True)[STAGE_NAMES[2]].values()) == {"stale"}
+    lens.close()
 
 
 def test_eliminating_a_frame_updates_the_joint_stages_alone(season_copy):

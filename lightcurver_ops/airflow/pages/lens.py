@@ -16,6 +16,7 @@ from lightcurver_ops.airflow.pages.rendering import as_json, page
 from lightcurver_ops.bookkeeping import alerts as alert_rows
 from lightcurver_ops.bookkeeping import decisions, photometry, withheld
 from lightcurver_ops.bookkeeping import frames as frame_rows
+from lightcurver_ops.bookkeeping import raw_files as raw_rows
 from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.bookkeeping.tables import publications
 from lightcurver_ops.config import LensConfig
@@ -205,13 +206,14 @@ def lens_file(dag_id: str, name: str) -> FileResponse:
 
 @router.get("/state/")
 def state_page(request: Request, dag_id: str, user: GetUserDep) -> Response:
-    """How the stages of a lens stand, its alerts, and what users decided."""
+    """How the stages of a lens stand, to the bookkeeping, its alerts, and what users decided."""
     config = lens_of(dag_id)
-    states, alerts, decided = [], [], []
+    states, alerts, decided, looked_at = [], [], [], None
     with opened(config) as lens:
         if lens is not None:
-            states = pipeline_state(lens)
+            states = pipeline_state(lens, as_known=True)
             with reading(lens.engine) as connection:
+                looked_at = raw_rows.last_noticed(connection, lens.name)
                 alerts = alert_rows.alerts_of(connection, lens.name)[::-1][:_MOST]
                 decided = decisions.decisions_of(connection, lens.name, most=_MOST)
     return page(
@@ -220,6 +222,7 @@ def state_page(request: Request, dag_id: str, user: GetUserDep) -> Response:
         config=config,
         tab="state",
         states=states,
+        looked_at=looked_at,
         alerts=alerts,
         decisions=decided,
         may_edit=may_edit(user, dag_id),
