@@ -57,6 +57,7 @@ TEXTS: dict[tuple[str, str], str] = {
     ("airflow/child.py", "_why_it_died"): "TemporaryFailure",
     ("airflow/pages/deciding.py", "_note"): "page",
     ("airflow/pages/deciding.py", "_start_runs"): "page",
+    ("airflow/pages/deciding.py", "ask_again"): "page",
     ("astrometry/acceptance.py", "_doubts"): "part",
     ("astrometry/acceptance.py", "_chance"): "part",
     ("astrometry/footprints.py", "combine_footprints"): "note",

@@ -77,7 +77,7 @@ def _dags_of_one(observatory: Observatory, dag_id: str) -> dict[str, DAG]:
 def _dags_of_all(observatory: Observatory, lenses: list[LensConfig]) -> list[DAG]:
     dags = [arrivals_dag(observatory, lenses), summary_dag(observatory)]
     if lenses:
-        dags.append(reprocess_dag(observatory, [lens.name for lens in lenses]))
+        dags.append(reprocess_dag(observatory))
     return dags
 
 

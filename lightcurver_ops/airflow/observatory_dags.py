@@ -11,7 +11,6 @@ from airflow.sdk import (
     AssetWatcher,
     BaseOperator,
     CronTriggerTimetable,
-    Param,
 )
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -29,11 +28,11 @@ from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.operations.events import MORNING_SUMMARY, Event
 from lightcurver_ops.operations.observatory import Observatory, find_lens, load_lenses, open_observatory
 from lightcurver_ops.operations.watching import roots_of
-from lightcurver_ops.stages.pipeline import STAGE_NAMES
 
 ARRIVALS = "lcops_arrivals"
 REPROCESS = "lens_reprocess"
 SUMMARY = "lcops_morning_summary"
+_BY_A_PAGE = "operator_triggered"  # the run_type; what people trigger in Airflow is `manual`
 # Airflow maps at most 1024 tasks (core.max_map_length).
 MOST_STARTS = 500
 # Of the runs that a lens may have at a time (nightly DAG, max_active_runs), for nights that are not an archive.
@@ -137,19 +136,28 @@ def _start(dag_id: str, run_id: str, night: str | None) -> dict[str, Any]:
 
 
 class DecideOperator(ObservatoryOperator):
-    """Enters the decisions of the trigger form; returns what starts the runs that follow from them."""
+    """Enters the decisions of a lens's page; returns what starts the runs that follow from them.
+
+    A task does not know which lenses its user may edit: Airflow gives it a name, and no rights. The page has asked for
+    them (`pages/reprocess.py`), and starts a kind of run that nobody can start by Airflow's form or its REST API.
+    Nor is what was allowed once allowed to whoever clears the run later.
+    """
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
-        params = context["params"]
+        run = context["dag_run"]
+        if run.run_type != _BY_A_PAGE or run.clear_number:
+            raise StageRefused(
+                "nothing was decided: a run that was triggered or cleared in Airflow does not say whether its user may "
+                "edit the lens; ask for it on the lens's page (tab Lens, Reprocess), or with `lcops run --redo`"
+            )
+        asked = run.conf or {}
         try:
             observatory = open_observatory(self.observatory)
-            loaded = find_lens(observatory, params["lens"])
+            loaded = find_lens(observatory, asked["lens"])
         except ConfigurationError as error:
             raise StageRefused(str(error)) from error
-        run = context["dag_run"]
-        by = getattr(run, "triggering_user_name", None) or "airflow"
-        # What the form left empty is as if it were not there.
-        wanted = {key: value for key, value in params.items() if key != "lens" and value is not None}
+        by = run.triggering_user_name or "airflow"
+        wanted = {key: value for key, value in asked.items() if key != "lens"}
         watch = observatory.config.watch.model_dump(mode="json")
         files = [str(loaded.path)]
         (answer,) = self.ask(observatory, "decide", files, reprocessing=wanted, by=by, watch=watch)
@@ -162,7 +170,7 @@ class DecideOperator(ObservatoryOperator):
         if len(starts) > MOST_STARTS:
             raise StageRefused(
                 f"{len(starts)} nights are more than one run can start ({MOST_STARTS}): the decisions are entered; "
-                "trigger again for ranges of nights (first_night, last_night), without making again what was done"
+                "ask again for ranges of nights (first_night, last_night), without making again what was done"
             )
         # Where no night changes anything that it hands on, nobody else would start the season.
         return [*starts, _start(season_id(loaded.lens.name), reprocess_id(None, now), None)]
@@ -233,59 +241,14 @@ def arrivals_dag(observatory: Observatory, lenses: list[LensConfig]) -> DAG:
     return dag
 
 
-def _may_be_empty(title: str, kind: str, description: str, **schema: Any) -> Param:
-    """A field of the form; one that could not be empty would mark the whole form as wrong."""
-    return Param(None, title=title, type=["null", kind], description=description, **schema)
-
-
-def reprocess_dag(observatory: Observatory, lenses: list[str]) -> DAG:
-    """Reducing again, with a form to fill in."""
-    params = {
-        "lens": Param(
-            lenses[0], title="Lens", type="string", enum=lenses, description="Which lens is reduced again."
-        ),
-        "from_stage": Param(
-            "psf_modeling",
-            title="From stage",
-            type="string",
-            enum=list(STAGE_NAMES[1:]),
-            description="The first stage that is made again (or completed).",
-        ),
-        "redo": Param(
-            False,
-            title="Make again",
-            type="boolean",
-            description="On: make everything again from this stage on. Off: only what is missing or out of date.",
-        ),
-        "first_night": _may_be_empty(
-            "First night", "string", "From this night on; empty: from the first.", format="date"
-        ),
-        "last_night": _may_be_empty(
-            "Last night", "string", "To this night; empty: to the last.", format="date"
-        ),
-        "exclude_frames": _may_be_empty(
-            "Frames to eliminate",
-            "array",
-            "Numbers, names or patterns, one a line.",
-            items={"type": "string"},
-        ),
-        "exclude_stars": _may_be_empty(
-            "Stars to exclude",
-            "array",
-            "Reference stars to leave out of the PSF and the normalization: names, one a line.",
-            items={"type": "string"},
-        ),
-        "comment": _may_be_empty(
-            "Why", "string", "Needed where frames or stars are left out; kept with the decision."
-        ),
-    }
+def reprocess_dag(observatory: Observatory) -> DAG:
+    """Reducing again, as a lens's page asks for it."""
     with DAG(
         dag_id=REPROCESS,
         dag_display_name="Reprocess a lens",
         schedule=None,
         description="Reduce nights of a lens again, without some frames or stars",
         doc_md=_REPROCESS_DOC,
-        params=params,
         **_common("reprocess", observatory),
     ) as dag:
         decide = DecideOperator(
@@ -379,8 +342,10 @@ changed configuration left out of date.
 """
 
 _REPROCESS_DOC = """\
-**Reduce again**: trigger it and fill in the form. Eliminated frames and excluded stars are decisions: they are recorded
-with your name and your comment, and hold for all later runs.
+**Reduce again**: ask for it on the page *Reprocess* of the lens (tab *Lens* on its DAGs), which starts a run of this
+DAG under your name. A run that is triggered here is refused: here nobody can tell whether you may edit the lens.
+Eliminated frames and excluded stars are decisions: they are recorded with your name and your comment, and hold for all
+later runs.
 
 It starts a run per night (they stand back behind tonight's), and the season makes a new version of the light curve;
 earlier versions stay (`lcops lightcurve --version N`).

@@ -36,7 +36,7 @@ def untouched(connection: sa.Connection, lens: str) -> list[sa.Row]:
 def forget(connection: sa.Connection, ids: list[int]) -> None:
     """Forget raw files, given by their numbers."""
     if ids:
-        row = sa.bindparam("row")
+        row: sa.BindParameter[int] = sa.bindparam("row")
         connection.execute(sa.delete(raw_files).where(raw_files.c.id == row), [{"row": one} for one in ids])
 
 
@@ -50,6 +50,13 @@ def raw_files_by_id(connection: sa.Connection, lens: str, ids: list[int]) -> lis
     """Raw files by their numbers."""
     query = sa.select(raw_files).where(raw_files.c.lens == lens, raw_files.c.id.in_(ids))
     return list(connection.execute(query.order_by(raw_files.c.mjd, raw_files.c.path)))
+
+
+def nights_of(connection: sa.Connection, lens: str) -> list[str]:
+    """The nights that have a raw file, in order."""
+    night = raw_files.c.night
+    query = sa.select(night).where(raw_files.c.lens == lens, night.is_not(None)).distinct().order_by(night)
+    return list(connection.scalars(query))
 
 
 def last_noticed(connection: sa.Connection, lens: str) -> datetime | None:

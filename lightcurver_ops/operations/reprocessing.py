@@ -32,6 +32,37 @@ class Reprocessing:
     comment: str = ""
 
 
+@dataclass(frozen=True)
+class Unwanted:
+    """What a reprocessing leaves out."""
+
+    frames: list[sa.Row]
+    stars: list[sa.Row]
+
+
+def check_reprocessing(connection: sa.Connection, lens: Lens, wanted: Reprocessing) -> Unwanted:
+    """The frames and stars that a user means; nothing is changed.
+
+    Raises:
+        ConfigurationError: no such stage, frame, star or night, or a decision without a comment.
+    """
+    stage_number(wanted.from_stage)
+    first, last = _range(wanted)
+    for night in (first, last):
+        parse_night(night)
+    if first > last:
+        raise ConfigurationError(f"first_night {first} is after last_night {last}")
+    if wanted.exclude_frames or wanted.exclude_stars:
+        decisions.reason_of(wanted.comment)
+    every = frames.all_frames(connection, lens.name) if wanted.exclude_frames else []
+    unwanted = _frames_called(lens, every, wanted.exclude_frames)
+    return Unwanted(unwanted, stars_called(connection, lens, wanted.exclude_stars))
+
+
+def _range(wanted: Reprocessing) -> tuple[str, str]:
+    return wanted.first_night or "0001-01-01", wanted.last_night or "9999-12-31"
+
+
 def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str, watch: Watch | None = None) -> list[str]:
     """Enter the decisions, forget the products that are to be made again; returns the nights concerned.
 
@@ -42,31 +73,25 @@ def prepare_reprocessing(lens: Lens, wanted: Reprocessing, by: str, watch: Watch
         watch: when a raw file is complete; default: as an observatory has it that says nothing.
 
     Raises:
-        ConfigurationError: no such stage, frame, star or night, or a decision without a comment.
+        ConfigurationError: as `check_reprocessing`.
     """
-    number = stage_number(wanted.from_stage)
-    first, last = wanted.first_night or "0001-01-01", wanted.last_night or "9999-12-31"
-    for night in (first, last):
-        parse_night(night)
-    if first > last:
-        raise ConfigurationError(f"first_night {first} is after last_night {last}")
-    if wanted.exclude_frames or wanted.exclude_stars:
-        decisions.reason_of(wanted.comment)
+    with reading(lens.engine) as connection:
+        check_reprocessing(connection, lens, wanted)
     notice_raw_files(lens, watch or Watch())  # frames that `lcops run` imported have no night yet
     with reading(lens.engine) as connection:
         raw = raw_rows.known_raw_files(connection, lens.name)
         every = frames.all_frames(connection, lens.name)
+    first, last = _range(wanted)
     inside = {path for path, row in raw.items() if row.night is not None and first <= row.night <= last}
     units = {WHOLE_LENS, *inside, *(row.image_relpath for row in every if row.original_image_path in inside)}
-    unwanted = _frames_called(lens, every, wanted.exclude_frames)
     with writing(lens.engine) as connection:
-        if unwanted:
-            decisions.eliminate_frames(connection, lens.name, unwanted, wanted.comment, by)
-        if wanted.exclude_stars:
-            chosen = stars_called(connection, lens, wanted.exclude_stars)
-            decisions.exclude_stars(connection, lens.name, chosen, wanted.comment, by)
+        unwanted = check_reprocessing(connection, lens, wanted)
+        if unwanted.frames:
+            decisions.eliminate_frames(connection, lens.name, unwanted.frames, wanted.comment, by)
+        if unwanted.stars:
+            decisions.exclude_stars(connection, lens.name, unwanted.stars, wanted.comment, by)
         if wanted.redo:
-            for stage in STAGES[max(number, 1) :]:
+            for stage in STAGES[max(stage_number(wanted.from_stage), 1) :]:
                 ledger.forget(connection, lens.name, [stage.name], units if stage.frame_wise else None)
     return sorted({row.night for path, row in raw.items() if path in inside})
 
@@ -87,6 +112,8 @@ def stars_called(connection: sa.Connection, lens: Lens, names: list[str]) -> lis
     Raises:
         ConfigurationError: a name that no reference star has.
     """
+    if not names:
+        return []
     selection = stars.current_selection(connection, lens.name)
     known = (
         {star.name: star for star in stars.stars_of(connection, lens.name, selection)} if selection else {}

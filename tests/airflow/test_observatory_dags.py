@@ -34,7 +34,7 @@ def dags(observatory):
     def make():
         opened = observatory.open()
         lenses = [loaded.lens for loaded in load_lenses(opened.lens_files()).lenses]
-        return [arrivals_dag(opened, lenses), reprocess_dag(opened, LENSES), summary_dag(opened)]
+        return [arrivals_dag(opened, lenses), reprocess_dag(opened), summary_dag(opened)]
 
     return make
 
@@ -128,27 +128,6 @@ def test_the_summary_comes_at_its_local_time_all_year(observatory, dags):
     local = [moment.astimezone(zurich) for moment in times(summary, datetime(2026, 1, 1, tzinfo=UTC), 365)]
     assert {(moment.hour, moment.minute) for moment in local} == {(7, 5)}
     assert len({moment.date() for moment in local}) == 365
-
-
-def test_the_form_offers_what_there_is(dags):
-    params = dags()[1].params
-    assert params.get_param("lens").schema["enum"] == LENSES
-    assert params.get_param("from_stage").schema["enum"] == list(STAGE_NAMES[1:])
-    assert set(params) == {
-        "lens", "from_stage", "redo", "first_night", "last_night", "exclude_frames", "exclude_stars", "comment",
-    }  # fmt: skip
-    params.validate()  # the defaults are allowed
-    assert all(params.get_param(name).description for name in params)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("lens", "unknown"), ("from_stage", "all"), ("redo", "yes"), ("exclude_frames", "one")],
-)
-def test_the_form_refuses_what_there_is_not(dags, name, value):
-    params = dags()[1].params
-    with pytest.raises(ValueError, match=name):
-        params[name] = value
 
 
 # What the tasks do, with the worker as it is.
@@ -257,10 +236,23 @@ def test_without_waiting_nights_nothing_starts(observatory, look):
         look()
 
 
-def decide(dags, context_of, **params):
+def decide(
+    dags, context_of, run_type="operator_triggered", clear_number=0, from_stage="psf_modeling", **asked
+):
+    """What the task makes of a run that a lens's page has started."""
     task = dags()[1].get_task("decide")
-    context = context_of(task, run_id="manual__1", run_type="manual", begin=None, conf=params)
+    run = {"run_id": f"{run_type}__1", "run_type": run_type, "clear_number": clear_number}
+    context = context_of(task, begin=None, conf={"from_stage": from_stage, **asked}, **run)
     return task.execute(context)
+
+
+@pytest.mark.parametrize("run", [{"run_type": "manual"}, {"clear_number": 1}])
+def test_what_no_page_has_asked_rights_for_is_refused(dags, observatory, frames, context_of, run):
+    """Airflow's form and its REST API trigger runs of the kind `manual`, whatever lens these name."""
+    asked = {"lens": "plain", "exclude_frames": ["three"], "comment": "a satellite", "redo": True}
+    with pytest.raises(StageRefused, match="nothing was decided"):
+        decide(dags, context_of, **asked, **run)
+    assert not (observatory.directory / "work" / "plain").exists()
 
 
 def test_reprocessing_starts_its_nights_and_the_season(dags, frames, context_of):
@@ -280,11 +272,9 @@ def test_a_decision_without_a_comment_is_refused(dags, frames, context_of):
 
 
 def test_a_lens_that_is_gone_is_refused(dags, observatory, context_of):
-    task = dags()[1].get_task("decide")
     observatory.lens_file("plain").unlink()
-    context = context_of(task, run_type="manual", conf={"lens": "plain"})
     with pytest.raises(StageRefused, match=r"no lens of .* is called 'plain'"):
-        task.execute(context)
+        decide(dags, context_of, lens="plain")
 
 
 def test_the_summary_is_sent(dags, observatory, frames, context_of, posts):

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import socket
 import sqlite3
 from collections import Counter
 from datetime import timedelta
@@ -24,8 +25,11 @@ from lightcurver_ops.bookkeeping.tables import (
     star_flux_in_frame,
     star_normalization,
 )
+from lightcurver_ops.config.observatory import Watch
+from lightcurver_ops.operations.arrivals import notice_raw_files
 from lightcurver_ops.operations.nights import night_of_mjd, timezone_name
 from lightcurver_ops.stages.control_stars import controls_of_lens
+from lightcurver_ops.stages.read_convert_skysub_character_catalog import ReadConvertSkysubCharacterCatalog
 from tests.seasons import copied
 
 LENS = "/lcops/lens/small__season"
@@ -600,6 +604,236 @@ PLACES = {
     "picture": "small",
     "name": "pages.css",
 }
+
+
+def every_address(season) -> list[str]:
+    """What every GET route shows of a season and its run `manual__1`."""
+    places = {**PLACES, "number": str(frame_ids(season)[0])}
+    found = []
+    for path, methods in every_route():
+        if "GET" not in methods:
+            continue
+        names = {"/static/{name}": ["pages.css"]}.get(path, ["small_r_photometry_per_epoch.csv"])
+        pictures = ["small", "image", "roi", "psf", "stars"] if "{picture}" in path else [""]
+        query = "?filter=r" if path.endswith(("curve.json", "stars.json")) else ""
+        dag = "small__nightly" if path.startswith("/run/") else "small__season"
+        found += [
+            "/lcops" + path.format(**{**places, "dag_id": dag, "name": name, "picture": picture}) + query
+            for name in names
+            for picture in pictures
+        ]
+    return found
+
+
+def test_no_page_needs_the_raw_files_or_asks_where_they_are(web, runs, own_season):
+    """The API server of the compose file does not mount raw directories, and a store is not listed for every reader."""
+    lens = own_season.lens()
+    notice_raw_files(lens, Watch(settle_seconds=0))
+    with writing(lens.engine) as connection:
+        # A copy of a season has forgotten what it imported.
+        stage = ReadConvertSkysubCharacterCatalog(lens)
+        for unit, inputs_hash in stage.plan(connection).items():
+            ledger.record(connection, "small", stage.name, unit, inputs_hash)
+    lens.close()
+    client = web.client("viewer")
+    addresses = every_address(own_season)
+    assert len(addresses) >= 17
+    (own_season.directory / "raw").rename(own_season.directory / "not_mounted")
+    for address in addresses:
+        got(client, address)
+    text = got(client, f"{LENS}/state/")
+    assert "The newest raw file was noticed on 20" in text
+    assert counts_of(text, stage.name) == ["6", "0", "0", "0", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        store.setblocking(False)
+        endpoint = f"http://127.0.0.1:{store.getsockname()[1]}"
+        own_season.configure(raw={"raw_dirs": ["s3://bucket/small"], "s3_endpoint_url": endpoint})
+        for address in addresses:
+            got(client, address)
+        with pytest.raises(BlockingIOError):  # nobody has called
+            store.accept()
+
+
+def counts_of(text: str, stage: str) -> list[str]:
+    """Done, stale, missing, quarantined and failed units of a stage, on the page of the stages."""
+    row = re.search(rf'<th scope="row">{stage}</th>.*?</tr>', text, re.S)[0]
+    return re.findall(r'<td class="number">(\d+)</td>', row)
+
+
+def two_lenses(season) -> None:
+    """Another lens beside `small`, called `other`: a copy with a bookkeeping of its own."""
+    from tests.airflow.conftest import know_dags
+
+    know_dags("other__season", "other__nightly")
+    other = copied(season, season.directory.parent / "other")
+    other.configure(name="other")
+    with sqlite3.connect(other.work / "database.sqlite3") as connection:
+        connection.execute("update lenses set name = 'other'")
+        for (table,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall():
+            if any(column[1] == "lens" for column in connection.execute(f'pragma table_info("{table}")')):
+                connection.execute(f"update \"{table}\" set lens = 'other'")
+    (season.directory / "observatory.yaml").write_text(
+        yaml.safe_dump({"name": "two", "lenses": [season.config_path.name, str(other.config_path)]})
+    )
+
+
+def give_rights(monkeypatch, **lens_of: str) -> None:
+    """From now on these users, by name, have their role's rights for the DAGs of one lens alone."""
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    usual = SimpleAuthManager.is_authorized_dag
+
+    def narrowed(self, *, user, details=None, **kwargs):
+        lens = lens_of.get(user.get_name())
+        own = lens is None or (details is not None and str(details.id).startswith(f"{lens}__"))
+        return own and usual(self, user=user, details=details, **kwargs)
+
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", narrowed)
+
+
+def forget_all_that_is_kept():
+    from lightcurver_ops.airflow.pages import lenses, observatory, pictures
+
+    for kept in (
+        observatory._kept,
+        observatory._rows,
+        observatory._databases,
+        pictures._kept,
+        lenses._loaded,
+    ):
+        kept.clear()
+
+
+def lens_shown(text: str) -> set[str]:
+    return set(re.findall(r"\b(small|other)__(?:season|nightly)", text))
+
+
+@pytest.mark.parametrize("order", [("Vera", "Otto"), ("Otto", "Vera")])
+def test_what_is_kept_for_one_user_is_not_shown_to_another(web, runs, own_season, monkeypatch, order):
+    """Vera may see all lenses, Otto only `other`: whoever fills the caches first."""
+    two_lenses(own_season)
+    give_rights(monkeypatch, Otto="other")
+    forget_all_that_is_kept()
+    of_small = every_address(own_season)
+    of_other = [one.replace("small__", "other__") for one in of_small if "/run/" not in one]
+    clients = {name: web.client("user", name=name) for name in order} | {"nobody": web.client()}
+    for name in (*order, *order, "nobody"):
+        client = clients[name]
+        for address in of_small:
+            of_lens = "small__" in address
+            status = 401 if name == "nobody" else 403 if of_lens and name == "Otto" else 200
+            answer = client.get(address)
+            assert answer.status_code == status, (name, address)
+            control = answer.headers["cache-control"]
+            assert "no-store" in control or "private" in control, "no proxy may keep it for others"
+            if status != 200 or address.endswith("/observatory/"):
+                expected = {"nobody": set(), "Otto": {"other"}, "Vera": {"small", "other"}}[name]
+                assert lens_shown(answer.text.replace(address, "")) - expected == set(), (name, address)
+        for address in of_other:
+            got(client, address, 401 if name == "nobody" else 200)
+    assert lens_shown(got(clients["Otto"], "/lcops/observatory/")) == {"other"}
+    assert lens_shown(got(clients["Vera"], "/lcops/observatory/")) == {"small", "other"}
+
+
+AGAIN = {"from_stage": "psf_modeling", "redo": "true", "comment": "the focus"}
+
+
+def ask_again(client, of="small", **form):
+    """What the page Reprocess sends; its token is from any page that the user may see."""
+    token = token_of(got(client, "/lcops/lens/other__season/frames/"))
+    return client.post(
+        f"/lcops/lens/{of}__season/reprocess/start", data={"csrf": token, **AGAIN, **form}, headers=ORIGIN
+    )
+
+
+@pytest.fixture
+def reprocess_dag(own_season):
+    """The DAG `lens_reprocess`, as Airflow's DAG processor enters it; no run of it yet."""
+    from airflow.models import DagRun
+    from airflow.models.dag_version import DagVersion
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    from lightcurver_ops.airflow.factory import REPROCESS, build_dags
+    from tests.airflow.conftest import know_dags
+
+    know_dags(REPROCESS)
+    SerializedDagModel.write_dag(
+        LazyDeserializedDAG.from_dag(build_dags("dags.py")[REPROCESS]), bundle_name="here"
+    )
+    yield
+    with create_session() as session:
+        for table in (DagRun, SerializedDagModel, DagVersion):
+            session.execute(sa.delete(table))
+
+
+def reprocessings() -> list[tuple[str, str, dict]]:
+    """Kind, user and what was asked for, of the runs of `lens_reprocess`."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        rows = session.scalars(sa.select(DagRun).where(DagRun.dag_id == "lens_reprocess").order_by(DagRun.id))
+        return [(row.run_type, row.triggering_user_name, row.conf) for row in rows]
+
+
+@pytest.mark.usefixtures("reprocess_dag", "empty_audit_log")
+def test_who_may_edit_one_lens_has_no_other_reduced_again(web, own_season, monkeypatch):
+    two_lenses(own_season)
+    give_rights(monkeypatch, Otto="other")
+    otto = web.client("user", name="Otto")
+    assert ask_again(otto, "small", exclude_frames="*").status_code == 403
+    # Nor by what the form says: the lens is that of the address.
+    assert ask_again(otto, "other", lens="small").status_code == 303
+    assert reprocessings() == [
+        (
+            "operator_triggered",
+            "Otto",
+            {"lens": "other", "from_stage": "psf_modeling", "redo": True, "comment": "the focus"},
+        )
+    ]
+    event, user, run_id, extra = audit_log("other__season")[-1]
+    assert (event, user, extra["from_stage"]) == ("lens_reprocess", "Otto", "psf_modeling")
+    assert run_id.startswith("operator_triggered__")
+    viewer = web.client("viewer", name="Otto")
+    assert "You may look, not decide" in got(viewer, "/lcops/lens/other__season/reprocess/")
+    assert len(reprocessings()) == 1
+    assert nothing_decided(own_season)  # that is for the run
+
+
+@pytest.mark.usefixtures("reprocess_dag")
+def test_the_form_of_a_lens_says_what_is_wrong_before_anything_starts(web, own_season):
+    two_lenses(own_season)
+    client = web.client("user", name="Vera")
+    name = f"{frame_ids(own_season)[0]}"
+    for form, status, why in (
+        ({"exclude_frames": "nothing*"}, 400, "no frame matches nothing*"),
+        ({"exclude_stars": "zz"}, 400, "no reference star is called zz"),
+        ({"exclude_frames": name, "comment": " "}, 400, "comment: say why"),
+        ({"first_night": "2026-03-02", "last_night": "2026-03-01"}, 400, "is after last_night"),
+        ({"first_night": "yesterday"}, 422, ""),
+        ({"from_stage": "make_coffee"}, 422, ""),
+    ):
+        answer = ask_again(client, **form)
+        assert answer.status_code == status, form
+        assert why in html.unescape(answer.text)
+    assert reprocessings() == []
+    answer = ask_again(client, exclude_frames=f" {name} \n\n", first_night="2026-03-01", last_night="")
+    assert reprocessings()[0][2] == {
+        **AGAIN, "redo": True, "lens": "small", "exclude_frames": [name], "first_night": "2026-03-01",
+    }  # fmt: skip
+    text = got(client, f"{LENS}/reprocess/{answer.headers['location']}")
+    assert "small is reduced again from psf_modeling on, for Vera" in text
+    assert "dags/lens_reprocess/runs/operator_triggered__" in text
+
+
+def test_a_reprocessing_that_airflow_cannot_start_is_told(web, own_season):
+    two_lenses(own_season)
+    client = web.client("user")
+    answer = ask_again(client)
+    assert "Nothing is done" in (text := got(client, f"{LENS}/reprocess/{answer.headers['location']}"))
+    assert "the run could not be started: " in text
 
 
 def test_nobody_gets_anything_without_a_login(web, looking):

@@ -1,7 +1,8 @@
 """Pictures take few threads and little memory of Airflow's API server, however many are asked for."""
 
+import asyncio
+import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import HTTPException
@@ -19,43 +20,42 @@ def frames(tmp_path):
     pictures._kept.clear()
 
 
-def test_beyond_a_few_the_page_is_told_to_ask_again(frames, monkeypatch):
-    """Those that are drawn or wait hold a thread each; all others are answered at once."""
-    may_end, at_work, most = threading.Event(), threading.Semaphore(0), []
-    drawing = threading.Lock()
-    now = 0
-
-    def slow(path, _side):
-        nonlocal now
-        with drawing:
-            now += 1
-            most.append(now)
-        at_work.release()
-        assert may_end.wait(60)
-        with drawing:
-            now -= 1
-        return path.name.encode()
-
-    monkeypatch.setattr(pictures, "frame_preview", slow)
+def test_beyond_a_few_the_page_is_told_to_ask_again():
+    """Few are drawn at a time; those that wait hold no thread, and the others are turned away at once."""
     places = pictures.AT_WORK + pictures.WAITING
-    refused = []
+    may_end, counting = threading.Event(), threading.Lock()
+    at_work, most, refused = 0, 0, []
 
-    def ask(path):
+    def slow(name):
+        nonlocal at_work, most
+        with counting:
+            at_work += 1
+            most = max(most, at_work)
+        assert may_end.wait(60)
+        with counting:
+            at_work -= 1
+        return name
+
+    async def ask(name):
+        place = contextlib.asynccontextmanager(pictures.place)
         try:
-            return pictures._of_frame(path, 128)
+            async with place():
+                return await pictures.in_turn(slow, name)
         except HTTPException as error:
             refused.append(error)
-            if len(refused) == len(frames) - places:
+            if len(refused) == 10:
                 may_end.set()  # only when nobody else is left to be refused
             return None
 
-    with ThreadPoolExecutor(len(frames)) as pool:
-        answers = list(pool.map(ask, frames))
-    assert sum(answer is not None for answer in answers) == places
-    assert max(most) == pictures.AT_WORK
+    async def ask_all(count):
+        return await asyncio.gather(*map(ask, range(count)))
+
+    answers = asyncio.run(ask_all(places + 10))
+    assert [one for one in answers if one is not None] == list(range(places))
+    assert most == pictures.AT_WORK
     assert {(error.status_code, error.headers["Retry-After"]) for error in refused} == {(503, "1")}
-    # Their places are free again, and what was drawn is kept.
-    assert [pictures._of_frame(path, 128) for path in frames] == [path.name.encode() for path in frames]
+    # Their places are free again.
+    assert asyncio.run(ask_all(places)) == list(range(places))
 
 
 def test_what_is_kept_is_bounded_by_its_bytes(frames, monkeypatch):

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from lightcurver_ops.airflow.pages import frames, lens, observatory, run, stars
+from lightcurver_ops.airflow.pages import frames, lens, observatory, reprocess, run, stars
 from lightcurver_ops.airflow.pages.access import SignedIn
-from lightcurver_ops.airflow.pages.rendering import HERE, STATIC, Headers, page
+from lightcurver_ops.airflow.pages.rendering import STATIC, Headers, page, static_content
 from lightcurver_ops.errors import LightcurverError
 
 
@@ -24,26 +24,29 @@ async def ready(_app: FastAPI) -> AsyncIterator[None]:
 # Every route wants a login, whatever else it wants. No documentation of its own: it would answer anybody.
 app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[SignedIn], lifespan=ready)
 app.add_middleware(Headers)
-for one in (observatory, lens, frames, stars, run):
+for one in (observatory, lens, frames, stars, reprocess, run):
     app.include_router(one.router)
+app.include_router(frames.of_pictures)
 
 
 @app.get("/static/{name}")
-def static(name: str) -> Response:
-    """A script or style."""
+async def static(name: str) -> Response:
+    """A script or style; from memory, without a thread, however busy the server is."""
     if name not in STATIC:
         raise HTTPException(404, "there is no such file")
     return Response(
-        (HERE / "static" / name).read_bytes(),
+        static_content(name),
         media_type=STATIC[name],
         headers={"Cache-Control": "private, max-age=86400"},
     )
 
 
 @app.exception_handler(AnyHTTPException)
-def refused(request: Request, error: AnyHTTPException) -> Response:
-    """Why there is nothing to see."""
-    return page(request, "error.html", status=error.status_code, message=str(error.detail))
+async def refused(request: Request, error: AnyHTTPException) -> Response:
+    """Why there is nothing to see; without a thread, which those who are turned away would have to wait for."""
+    answer = page(request, "error.html", status=error.status_code, message=str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 @app.exception_handler(LightcurverError)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -12,15 +12,17 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.exceptions import AirflowException
 from airflow.models import Log
 from airflow.utils.session import create_session
-from airflow.utils.types import DagRunTriggeredByType
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from fastapi import HTTPException
 from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from lightcurver_ops.airflow.pages.access import may_start, message_to, user_name
+from lightcurver_ops.airflow.observatory_dags import REPROCESS
+from lightcurver_ops.airflow.pages.access import may_start, message_to, readable_dags, user_name
 from lightcurver_ops.airflow.pages.lenses import dags_of
 from lightcurver_ops.airflow.policy import reprocess_id
 from lightcurver_ops.config import LensConfig
+from lightcurver_ops.operations.reprocessing import Reprocessing
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,31 @@ def done(
     return RedirectResponse(f"{back}?{urlencode({'told': message_to(user, told)})}", status_code=303)
 
 
+def ask_again(user: Any, config: LensConfig, dag_id: str, wanted: Reprocessing) -> RedirectResponse:
+    """Have the lens reduced again, in the name of a user whose rights were asked; back to the page."""
+    asked = {key: value for key, value in asdict(wanted).items() if value}
+    told = {"done": f"{config.name} is reduced again from {wanted.from_stage} on, for {user_name(user)}"}
+    try:
+        # A kind of run that Airflow lets nobody start by its form or its REST API, where it asks for no lens's rights.
+        run = trigger_dag(
+            REPROCESS,
+            run_type=DagRunType.OPERATOR_TRIGGERED,
+            triggered_by=DagRunTriggeredByType.UI,
+            triggering_user_name=user_name(user),
+            conf={"lens": config.name, **asked},
+        )
+    except (AirflowException, ValueError) as error:
+        told = {"done": "Nothing is done", "trouble": f"the run could not be started: {error}"}
+        run = None
+    if run is not None:
+        trouble = _note(user, dag_id, REPROCESS, run.run_id, **asked)
+        if REPROCESS in readable_dags(user):
+            told |= {"run": run.run_id, "dag": REPROCESS}
+        if trouble:
+            told["trouble"] = trouble
+    return RedirectResponse(f"./?{urlencode({'told': message_to(user, told)})}", status_code=303)
+
+
 def refuse_unless_allowed(user: Any, config: LensConfig, reprocess: bool) -> None:
     """Before anything is decided: 403 where the runs that are wished may not be started."""
     if reprocess and not may_reprocess(user, config):
@@ -98,7 +125,7 @@ def _start_runs(user: Any, config: LensConfig, nights: Collection[str]) -> tuple
     """Start the runs of nights, and of the season, which waits for them; returns the last one, and what went wrong."""
     nightly, season = dags_of(config)
     now = datetime.now(UTC)
-    # As those of `lens_reprocess`: tonight's nights come first.
+    # As those that the page Reprocess asks for: tonight's nights come first.
     wanted: list[tuple[str, str | None, dict[str, str]]] = [
         (nightly, reprocess_id(night, now), {"night": night}) for night in sorted(nights)
     ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from airflow.api_fastapi.core_api.security import GetUserDep
-from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from lightcurver_ops.airflow.pages import pictures
@@ -36,6 +36,8 @@ from lightcurver_ops.stages.pipeline import STAGE_NAMES
 from lightcurver_ops.stages.usage import usage
 
 router = APIRouter(prefix="/lens/{dag_id}", dependencies=[MayRead])
+# A picture without a place costs nothing: whether its lens may be seen is asked only of the others.
+of_pictures = APIRouter(prefix="/lens/{dag_id}", dependencies=[Depends(pictures.place), MayRead])
 
 _PER_PAGE = 100
 # Beside the frame's name, its reason and its thumbnail; all others can be asked for.
@@ -283,11 +285,15 @@ def _history(connection: sa.Connection, lens: str, frame: sa.Row) -> list[sa.Row
     return sorted(rows, key=lambda row: STAGE_NAMES.index(row.stage))
 
 
-@router.get("/frames/{number}/{picture}.png")
-def frame_picture(
+@of_pictures.get("/frames/{number}/{picture}.png")
+async def frame_picture(
     dag_id: str, number: int, picture: Literal["small", "image", "roi", "psf", "stars", "psf_fit"]
 ) -> Response:
     """A picture of a frame."""
+    return await pictures.in_turn(_picture, dag_id, number, picture)
+
+
+def _picture(dag_id: str, number: int, picture: str) -> Response:
     config = lens_of(dag_id)
     with bookkept(config) as lens:
         with reading(lens.engine) as connection:

@@ -1,15 +1,17 @@
 """Pictures of a frame, drawn when they are looked at, from the files of the lens's working directory alone.
 
 Airflow's API server answers all that is not asynchronous, heartbeats of its tasks among it, from one pool of threads.
-Pictures take few of them: what cannot be drawn soon is asked for again by the page.
+Pictures are drawn in a few threads of their own; who waits for them holds neither a thread nor a connection to a
+database, and what cannot be drawn soon is asked for again by the page.
 """
 
+import asyncio
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cachetools
 import sqlalchemy as sa
@@ -23,43 +25,46 @@ from lightcurver_ops.stages.base import Lens
 from lightcurver_ops.stages.figures import frame_preview, psf_preview, roi_preview, stars_preview
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 KEPT = 64 * 2**20  # bytes of pictures
 AT_WORK = 2  # pictures that are drawn at a time: each holds a frame in memory
-WAITING = 6  # that may wait for their turn, each with a thread of the server
+WAITING = 30  # that may wait for their turn
 _SIDES = {"small": 128, "image": 1200}
 _MOST_SOURCES = 400
-_turn = threading.Semaphore(AT_WORK)
+_painters = ThreadPoolExecutor(AT_WORK, thread_name_prefix="pictures")
 _places = threading.BoundedSemaphore(AT_WORK + WAITING)
 _kept: cachetools.LRUCache[tuple[Path, int, int], bytes] = cachetools.LRUCache(KEPT, getsizeof=len)
 _kept_lock = threading.Lock()
 
 
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """One of the places to draw; 503 where all are taken."""
+async def place() -> AsyncIterator[None]:
+    """Dependency: one of the places to wait and to be drawn; 503 where all are taken, before anything else is done."""
     if not _places.acquire(blocking=False):
         raise HTTPException(503, "too many pictures are being drawn; ask again", {"Retry-After": "1"})
     try:
-        with _turn:
-            yield
+        yield
     finally:
         _places.release()
 
 
+async def in_turn(work: Callable[..., T], *arguments: Any) -> T:
+    """Do what draws a picture when its turn comes."""
+    return await asyncio.get_running_loop().run_in_executor(_painters, work, *arguments)
+
+
 def draw(lens: Lens, frame: sa.Row, picture: str) -> bytes:
-    """A picture as PNG; 404 where its pixels are not there, 503 where too many are being drawn."""
+    """A picture as PNG; 404 where its pixels are not there."""
     try:
         if picture in _SIDES:
             path = inside(lens.config, lens.workdir / frame.image_relpath)
             return _of_frame(path, _SIDES[picture])
         for name in _files(frame, picture):
             inside(lens.config, lens.workdir / name)
-        with _drawing():
-            if picture == "roi":
-                return roi_preview(lens, frame)
-            with reading(lens.engine) as connection:
-                return (psf_preview if picture == "psf" else stars_preview)(connection, lens, frame)
+        if picture == "roi":
+            return roi_preview(lens, frame)
+        with reading(lens.engine) as connection:
+            return (psf_preview if picture == "psf" else stars_preview)(connection, lens, frame)
     except BadFrame as error:
         log.warning("%s: %s", lens.name, error)
         raise HTTPException(404, "the pixels of this picture are not there") from error
@@ -70,8 +75,7 @@ def _of_frame(path: Path, side: int) -> bytes:
     with _kept_lock:
         known = _kept.get(key)
     if known is None:
-        with _drawing():
-            known = frame_preview(path, side)
+        known = frame_preview(path, side)
         if len(known) <= KEPT:
             with _kept_lock:
                 _kept[key] = known

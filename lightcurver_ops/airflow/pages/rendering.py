@@ -82,9 +82,15 @@ _templates.globals |= {"counted": counted}
 
 
 @cache
+def static_content(name: str) -> bytes:
+    """A script or style."""
+    return (HERE / "static" / name).read_bytes()
+
+
+@cache
 def static_version() -> str:
     """Changes with the scripts and styles, which browsers keep."""
-    content = b"".join((HERE / "static" / name).read_bytes() for name in sorted(STATIC))
+    content = b"".join(map(static_content, sorted(STATIC)))
     return hashlib.sha256(content).hexdigest()[:10]
 
 

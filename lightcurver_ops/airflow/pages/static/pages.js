@@ -91,7 +91,8 @@
   for (const form of document.querySelectorAll('form[method="post"]')) {
     form.addEventListener("submit", (event) => {
       const comment = form.elements.comment;
-      const needed = ["eliminate", "exclude"].includes(event.submitter?.value);
+      const leavesOut = ["exclude_frames", "exclude_stars"].some((name) => form.elements[name]?.value.trim());
+      const needed = leavesOut || ["eliminate", "exclude"].includes(event.submitter?.value);
       comment.setCustomValidity(needed && !comment.value.trim() ? "Say why: the comment is kept with the decision." : "");
       if (!comment.reportValidity()) event.preventDefault();
     });
