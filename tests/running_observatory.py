@@ -1,5 +1,6 @@
 """A small observatory under a real Airflow: raw frames wait in `sim` and are dropped into `raw` for it to take."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -143,6 +144,15 @@ class RunningObservatory:
         for task in self.tasks(run):
             states.setdefault(task["task_id"], []).append(task["state"])
         return states
+
+    def reprocess(self, lens: str, **form: str) -> None:
+        """Fill in the form of a lens's page."""
+        page = f"{self.airflow.url}/lcops/lens/{lens}__season/reprocess"
+        headers = {"Authorization": self.api.headers["Authorization"], "Origin": self.airflow.url}
+        with httpx.Client(headers=headers, timeout=60) as client:
+            (csrf,) = re.findall(r'name="csrf" value="([^"]+)"', client.get(f"{page}/").text)
+            answer = client.post(f"{page}/start", data={"csrf": csrf, **form}, follow_redirects=True)
+        assert "is reduced again" in answer.text, answer.text
 
     def runs_to_come(self) -> bool:
         """Whether something has happened that the scheduler has not started a season's run for yet."""

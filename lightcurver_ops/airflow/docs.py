@@ -199,7 +199,7 @@ It notices the night's raw frames, and makes of them everything that one frame n
   more than a month ago, `archive__<night>__...`, which stands back behind tonight's).
 * **One night again:** trigger with the configuration `{{"night": "YYYY-MM-DD"}}`, or clear the run.
 * **A season:** *Trigger → Backfill*, or `airflow backfill create --dag-id {nightly} --from-date ... --to-date ...`.
-* **From some stage on, or without some frames or stars:** the DAG [`lens_reprocess`](/dags/lens_reprocess).
+* **From some stage on, or without some frames or stars:** the page *Reprocess* of the tab *Lens*.
 
 {links}
 """

@@ -188,7 +188,7 @@ def publish(
     """Store a light curve as the next version of its lens and filter, unless the newest one is the same.
 
     Versions that the bookkeeping does not know, and of which there are files, were published before it was restored
-    from a backup, or hardly, by a process that was killed: which of these cannot be told. Their numbers are passed over.
+    from a backup, or half published, by a killed process: which of these cannot be told. Their numbers are passed over.
 
     Args:
         connection: in a transaction.

@@ -19,7 +19,6 @@ from lightcurver_ops.bookkeeping import raw_files
 from lightcurver_ops.bookkeeping.engine import open_engine, reading
 from lightcurver_ops.config import load_lens
 from lightcurver_ops.operations.observatory import load_lenses
-from lightcurver_ops.stages.pipeline import STAGE_NAMES
 
 LENSES = ["J0030+15", "late", "plain"]
 NIGHT_MJD = 61109.2  # 2026-03-10, 04:48 UTC: the night 2026-03-09 in Chile and in UTC

@@ -94,7 +94,10 @@ def test_numbers_go_up_with_the_results_alone(known):
 
 def test_numbers_of_files_that_the_bookkeeping_does_not_know_are_passed_over(known, caplog):
     assert publish(known, [point(1)], taken=lambda: 7) == (8, True)
-    assert "demo, filter r: there are snapshots up to version 7, and the bookkeeping knows them up to 0" in caplog.text
+    assert (
+        "demo, filter r: there are snapshots up to version 7, and the bookkeeping knows them up to 0"
+        in caplog.text
+    )
     caplog.clear()
     assert publish(known, [point(1)], taken=lambda: 9) == (8, False)
     assert publish(known, [point(2)], taken=lambda: 8) == (9, True)

@@ -195,9 +195,7 @@ def test_the_pages_of_a_lens_are_for_those_who_may_read_it(observatory):
 def test_a_killed_scheduler_and_a_killed_task_change_nothing(observatory):
     before, modelled = observatory.light_curve("alpha"), observatory.modelled("alpha")
     version = observatory.version("alpha")
-    conf = {"lens": "alpha", "from_stage": IMPORT, "redo": True}
-    answer = observatory.api.post("/dags/lens_reprocess/dagRuns", json={"logical_date": None, "conf": conf})
-    assert answer.status_code == 200, answer.text
+    observatory.reprocess("alpha", from_stage=IMPORT, redo="true")
 
     assert has_imported(
         observatory.airflow.running()["scheduler"], "shapely"
