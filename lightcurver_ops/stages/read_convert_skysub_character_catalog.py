@@ -77,7 +77,7 @@ class ReadConvertSkysubCharacterCatalog(Stage):
             }
         return units
 
-    def _inputs(self, parser: str, path: str, size: int, modified: str) -> str:
+    def _inputs(self, parser: str | None, path: str, size: int, modified: str) -> str:
         # Not among the keys: where nothing is compared, nothing is read again.
         compared = [self.config.value("raw.read_noise")] if self.config.raw.read_noise else []
         return self.hash_inputs(parser, path, size, modified, *compared)
