@@ -1,9 +1,10 @@
 """Runs a program that must not outlive whoever holds the other end of standard input: `guard.py PROGRAM ARGUMENT...`.
 
-It leads a process group. Its exit status is the program's, 128 and the number of a signal as shells have it.
+It leads a process group. Its exit status is the program's; it dies of the signal that the program died of.
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,7 +26,13 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"{sys.argv[1]}: {error.strerror}\n")
         return 127
-    return status if status >= 0 else 128 - status
+    if status < 0:
+        # Not 128 and its number, as shells have it: programs may exit with all numbers up to 255.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -status not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
 
 
 if __name__ == "__main__":

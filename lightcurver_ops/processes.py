@@ -165,4 +165,4 @@ def run_guarded(
         process.wait()
         assert process.stdin is not None
         process.stdin.close()
-    return 128 - status if status > 128 else status
+    return status

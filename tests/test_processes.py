@@ -97,7 +97,10 @@ def test_a_guarded_program_says_how_it_ended(tmp_path):
 
     assert run("sh", "-c", "echo here; echo there >&2; exit 3") == 3
     assert path.read_text() == "here\nthere\n"
-    assert run("sh", "-c", "kill -9 $$") == -signal.SIGKILL
+    for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGINT):
+        assert run("sh", "-c", f"kill -{number:d} $$") == -number
+    for status in (1, 128 + signal.SIGKILL, 255):  # what a program says of itself is no signal
+        assert run("sh", "-c", f"exit {status}") == status
     assert run("cat") == 0  # nothing to read
     assert run("/nowhere/program") == 127
     assert path.read_text() == "/nowhere/program: No such file or directory\n"
