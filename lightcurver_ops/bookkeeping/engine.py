@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
+from lightcurver_ops.bookkeeping.network_disks import network_disk_of
 from lightcurver_ops.errors import ConfigurationError, LightcurverError, TemporaryFailure
 
 BUSY_TIMEOUT_S = 60
@@ -46,7 +47,8 @@ def open_engine(url: str) -> sa.Engine:
     begin, so that two writers wait for each other instead of failing at commit.
 
     Raises:
-        ConfigurationError: the URL cannot be understood, or the directory of the file cannot be written.
+        ConfigurationError: the URL cannot be understood, the directory of the file cannot be written, or
+            is on a network disk.
     """
     try:
         parsed = parsed_url(url)
@@ -117,6 +119,12 @@ def _prepare_directory(database: str | None) -> None:
             f"{directory}: the working directory cannot be made: {error.strerror}; choose another workdir, or give "
             "this user the right to write there"
         ) from error
+    if disk := network_disk_of(directory):
+        raise ConfigurationError(
+            f"bookkeeping: {database} lies on a network disk ({disk}), where SQLite loses data as soon as two machines "
+            "use it: copy it, while nothing runs, to a disk of the one machine that uses it and write "
+            "`database: sqlite:////path/to/file`, or take Postgres"
+        )
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
