@@ -3,13 +3,16 @@
 Who only reads takes `lightcurver_db_read_only` first: the same database, for a role that cannot write.
 """
 
+import os
 from typing import Any
 
 from lightcurver_ops.config.observatory import Orchestration
-from lightcurver_ops.errors import ConfigurationError
+from lightcurver_ops.errors import ConfigurationError, TemporaryFailure
 
 CONNECTION_ID = "lightcurver_db"
 READ_ONLY_ID = "lightcurver_db_read_only"
+REQUIRED = "LCOPS_REQUIRE_CONNECTION"
+"""Variable of the environment that our image sets: a file in a container may be nobody else's, or gone tomorrow."""
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
@@ -31,9 +34,15 @@ def bookkeeping_url(connection_id: str = CONNECTION_ID) -> str | None:
     return _url_of(connection, connection_id)
 
 
-def read_only_url() -> str | None:
-    """As `bookkeeping_url`, for one who only reads."""
-    return bookkeeping_url(READ_ONLY_ID) or bookkeeping_url()
+def page_url(settings: Orchestration, *, decide: bool = False) -> str | None:
+    """As `bookkeeping_url`, for a page: one that decides something writes, the others read, by a role of their own.
+
+    Raises:
+        ConfigurationError: the connection is of a kind that cannot be.
+        TemporaryFailure: there is none, and the observatory wants it.
+    """
+    url = None if decide else bookkeeping_url(READ_ONLY_ID)
+    return _checked(url or bookkeeping_url(), settings)
 
 
 def task_url(settings: Orchestration) -> str | None:
@@ -47,13 +56,22 @@ def task_url(settings: Orchestration) -> str | None:
     from lightcurver_ops.airflow.child import StageFailed, StageRefused
 
     try:
-        url = bookkeeping_url()
+        return _checked(bookkeeping_url(), settings)
     except ConfigurationError as error:
         raise StageRefused(str(error)) from error
-    if url is None and settings.require_connection:
-        raise StageFailed(
-            f"there is no Airflow connection {CONNECTION_ID}, and the observatory's file says that there must be "
-            "(airflow.require_connection): create it, or say false"
+    except TemporaryFailure as error:
+        raise StageFailed(str(error)) from error
+
+
+def _checked(url: str | None, settings: Orchestration) -> str | None:
+    required = settings.require_connection
+    if required is None:
+        required = os.environ.get(REQUIRED, "").lower() == "true"
+    if url is None and required:
+        raise TemporaryFailure(
+            f"there is no Airflow connection {CONNECTION_ID}, or Airflow's API did not give it, and without it the "
+            "bookkeeping would be another one: create it, or say airflow.require_connection: false in the "
+            "observatory's file"
         )
     return url
 

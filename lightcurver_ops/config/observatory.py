@@ -108,8 +108,9 @@ class Pools(Section):
 class Orchestration(Section):
     """How Airflow runs the stages."""
 
-    require_connection: bool = False
-    """true: the bookkeeping is that of the Airflow connection lightcurver_db, and no lens falls back to a file."""
+    require_connection: bool | None = None
+    """true: the bookkeeping is that of the Airflow connection lightcurver_db, and no lens falls back to a file; false:
+    where there is none, it is what the lens says; null: true in our container image, false elsewhere."""
     max_active_runs: int = Field(default=128, ge=1)
     """Runs of one lens's nights at a time, those that wait for slots included: what runs side by side is for the pools.
     An archive takes at most all but 16 of them, so that it never keeps tonight from starting."""

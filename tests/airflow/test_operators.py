@@ -4,12 +4,14 @@ import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped, TaskDeferred
 
 from lightcurver_ops.airflow.child import StageFailed, StageRefused
+from lightcurver_ops.airflow.connection import page_url, task_url
 from lightcurver_ops.airflow.lens_dags import LensDags
 from lightcurver_ops.airflow.operators import LOOK, StageOperator, night_of_run
 from lightcurver_ops.airflow.triggers import NightFramesTrigger, NightsDoneTrigger
@@ -17,6 +19,7 @@ from lightcurver_ops.bookkeeping import frames, raw_files
 from lightcurver_ops.bookkeeping.engine import open_engine, reading
 from lightcurver_ops.config import load_lens
 from lightcurver_ops.config.observatory import Orchestration
+from lightcurver_ops.errors import TemporaryFailure
 from lightcurver_ops.operations.nights import night_at, night_interval
 from lightcurver_ops.operations.observatory import find_lens, open_observatory
 from lightcurver_ops.stages.pipeline import STAGE_NAMES
@@ -357,6 +360,33 @@ def test_a_connection_of_another_kind_is_refused(dags, context_of, monkeypatch):
     look = dags("plain")[0].get_task(LOOK)
     with pytest.raises(StageRefused, match="expected sqlite or postgres"):
         look.execute(context_of(look, conf={"night": NIGHT}))
+
+
+def test_where_a_connection_must_be_no_task_falls_back_to_a_file(observatory, dags, context_of, monkeypatch):
+    """In a container of our image, which sets the variable, and wherever the observatory's file says so."""
+    look = dags("plain")[0].get_task(LOOK)
+    monkeypatch.setenv("LCOPS_REQUIRE_CONNECTION", "true")
+    with pytest.raises(StageFailed, match="there is no Airflow connection lightcurver_db, or Airflow's API"):
+        look.execute(context_of(look, conf={"night": NIGHT}))
+    assert not (observatory.directory / "work" / "plain" / "database.sqlite3").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "variable", "refused"),
+    [(None, None, False), (None, "true", True), (False, "true", False), (True, None, True)],
+)
+def test_what_the_file_says_goes_before_the_image(monkeypatch, wanted, variable, refused):
+    if variable:
+        monkeypatch.setenv("LCOPS_REQUIRE_CONNECTION", variable)
+    settings = Orchestration(require_connection=wanted)
+    if refused:
+        for url_of in (task_url, page_url, partial(page_url, decide=True)):
+            with pytest.raises(
+                (StageFailed, TemporaryFailure), match="without it the bookkeeping would be another"
+            ):
+                url_of(settings)
+    else:
+        assert [task_url(settings), page_url(settings), page_url(settings, decide=True)] == [None, None, None]
 
 
 # Between nights and season

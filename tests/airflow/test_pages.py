@@ -353,6 +353,13 @@ def test_a_lens_without_bookkeeping_says_so(web, looking, tmp_path, monkeypatch)
     assert not (tmp_path / "none").exists()
 
 
+def test_where_a_connection_must_be_no_page_falls_back_to_a_file(web, looking, monkeypatch):
+    monkeypatch.setenv("LCOPS_REQUIRE_CONNECTION", "true")
+    client = web.client("viewer")
+    for path in (f"{LENS}/", f"{LENS}/state/", f"{LENS}/frames/", "/lcops/observatory/"):
+        assert "there is no Airflow connection lightcurver_db" in html.unescape(got(client, path, 503))
+
+
 def test_what_is_in_the_data_is_shown_not_executed(web, own_season):
     bad = "<script>alert(1)</script>"
     lens = own_season.lens()

@@ -98,7 +98,7 @@ def observatory(tmp_path_factory):
     season = shifted(season, mjd_of(last_night()))
     settings = {
         "watch": {"raw_roots": ["/raw"], "poll_seconds": 1, "settle_seconds": 1, "gather_seconds": 1},
-        "airflow": {"require_connection": True, "retry_delay_seconds": 2, "season_poll_seconds": 2},
+        "airflow": {"retry_delay_seconds": 2, "season_poll_seconds": 2},
     }
     simulate_observatory(directory, (season,), settings=settings, keys=FAST)
     file = directory / "lenses" / f"{LENS}.yaml"

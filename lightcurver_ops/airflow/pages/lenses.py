@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import HTTPException
 
-from lightcurver_ops.airflow.connection import bookkeeping_url, read_only_url
+from lightcurver_ops.airflow.connection import page_url
 from lightcurver_ops.airflow.factory import observatory_from_environment
 from lightcurver_ops.airflow.lens_dags import nightly_id, season_id
 from lightcurver_ops.bookkeeping.engine import is_absent
@@ -86,7 +86,8 @@ def with_bookkeeping(config: LensConfig, url: str | None, *, decide: bool = Fals
 @contextmanager
 def opened(config: LensConfig, *, decide: bool = False) -> Iterator[Lens | None]:
     """The lens with its bookkeeping, to read it or to enter a decision; None where that is not there yet."""
-    settings = with_bookkeeping(config, bookkeeping_url() if decide else read_only_url(), decide=decide)
+    url = page_url(observatory_from_environment().config.airflow, decide=decide)
+    settings = with_bookkeeping(config, url, decide=decide)
     if settings is None:
         yield None
         return

@@ -11,7 +11,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException, Request, Response
 from markupsafe import Markup
 
-from lightcurver_ops.airflow.connection import read_only_url
+from lightcurver_ops.airflow.connection import page_url
 from lightcurver_ops.airflow.factory import observatory_from_environment
 from lightcurver_ops.airflow.lens_dags import FIRST_OF_SEASON, stages_of_night
 from lightcurver_ops.airflow.pages.access import readable_dags
@@ -78,7 +78,7 @@ def observatory_page(request: Request, user: GetUserDep) -> Response:
     readable = readable_dags(user)
     every = all_lenses(observatory)
     shown = [one for one in every if any(dag in readable for dag in dags_of(one.lens))]
-    rows, problems, age = _table(every, shown)
+    rows, problems, age = _table(every, shown, page_url(observatory.config.airflow))
     return page(
         request,
         "observatory.html",
@@ -90,13 +90,14 @@ def observatory_page(request: Request, user: GetUserDep) -> Response:
     )
 
 
-def _table(every: list[LoadedLens], shown: list[LoadedLens]) -> tuple[list[_Row], list[str], float]:
+def _table(
+    every: list[LoadedLens], shown: list[LoadedLens], url: str | None
+) -> tuple[list[_Row], list[str], float]:
     """The rows, those with failures first; what is wrong with some databases; how old what is out of date is, s.
 
     What is read of a database is kept for all users: it is read for all its lenses, whoever asks first, and each is
     shown what is theirs.
     """
-    url = read_only_url()
     databases = {one.path: _database(one, url) for one in every}
     theirs = {one.lens.name for one in shown}
     wanted = {databases[one.path] for one in shown}
@@ -131,8 +132,9 @@ def _database(one: LoadedLens, url: str | None) -> str | None:
 def warm() -> None:
     """Read all lenses before the first user asks for them."""
     try:
-        every = all_lenses(observatory_from_environment())
-        _table(every, every)
+        observatory = observatory_from_environment()
+        every = all_lenses(observatory)
+        _table(every, every, page_url(observatory.config.airflow))
     except LightcurverError as error:
         log.warning("the page of the observatory is not ready: %s", error)
 
