@@ -178,8 +178,10 @@ def end_run(
     n_failed: int,
     message: str,
     error: BaseException | None = None,
+    cpu_seconds: float | None = None,
+    peak_mib: float | None = None,
 ) -> None:
-    """Enter how a run of a stage ended."""
+    """Enter how a run of a stage ended, and what it cost."""
     connection.execute(
         sa.update(stage_runs)
         .where(stage_runs.c.id == run_id)
@@ -190,6 +192,8 @@ def end_run(
             n_failed=n_failed,
             message=message,
             error_class=type(error).__name__ if error else None,
+            cpu_seconds=cpu_seconds,
+            peak_mib=peak_mib,
         )
     )
 

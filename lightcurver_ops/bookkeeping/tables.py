@@ -458,6 +458,8 @@ stage_runs = Table(
     Column("host", Text, comment="machine"),
     Column("pid", Integer, comment="process"),
     Column("process", Text, comment="which process of all: container or machine, number, start"),
+    Column("cpu_seconds", Double, comment="of all cores and processes"),
+    Column("peak_mib", Double, comment="MiB of memory at a time, of all processes"),
     comment="the ledger: every run of a stage",
 )
 

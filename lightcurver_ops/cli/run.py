@@ -8,6 +8,7 @@ import typer
 from lightcurver_ops.cli.common import Config, opened, shown_progress, table
 from lightcurver_ops.errors import ConfigurationError
 from lightcurver_ops.stages.base import WHOLE_LENS, Lens, RunOptions
+from lightcurver_ops.stages.costs import Costs
 from lightcurver_ops.stages.initialize_database import ensure_initialized
 from lightcurver_ops.stages.pipeline import (
     STAGES,
@@ -40,6 +41,10 @@ def run(
     redo: Annotated[
         str | None, typer.Option(help="Make this stage and all after it again.", metavar="STAGE")
     ] = None,
+    timings: Annotated[
+        bool,
+        typer.Option("--timings", help="At the end, what each stage cost: time, processor time, memory."),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
     ] = False,
@@ -89,6 +94,8 @@ def run(
             options=options,
             announce=announce,
         )
+        if timings:
+            typer.echo(_timings(results))
         if not quiet:
             if all(result.report is None for result in results):
                 typer.echo(f"{lens.name}: everything is up to date")
@@ -102,6 +109,29 @@ def run(
             err=True,
         )
         raise typer.Exit(EXIT_WITH_FAILURES)
+
+
+def _timings(results: list[StageResult]) -> str:
+    """A line per stage that had something to do, and one of all."""
+    rows, every = [], []
+    for result in results:
+        if result.report is not None and (costs := result.report.costs) is not None:
+            every.append(costs)
+            rate = result.report.selected / costs.seconds
+            rows.append([result.name, str(result.report.selected), *_shown(costs), f"{rate:.2f}"])
+    if len(every) > 1:
+        whole = Costs(
+            sum(costs.seconds for costs in every),
+            sum(costs.cpu_seconds for costs in every),
+            max(costs.peak_mib for costs in every),
+        )
+        rows.append(["all", "", *_shown(whole), ""])
+    header = ["stage", "units", "seconds", "cpu seconds", "peak MiB", "units/s"]
+    return table(header, rows, numeric={1, 2, 3, 4, 5})
+
+
+def _shown(costs: Costs) -> list[str]:
+    return [f"{costs.seconds:.1f}", f"{costs.cpu_seconds:.1f}", f"{costs.peak_mib:.0f}"]
 
 
 def _find(lens: Lens, options: RunOptions, config: Path) -> None:

@@ -22,6 +22,7 @@ from lightcurver_ops.bookkeeping.engine import open_engine, reading, writing
 from lightcurver_ops.bookkeeping.hashing import hash_of
 from lightcurver_ops.config import LensConfig
 from lightcurver_ops.errors import BadFrame, LightcurverError, NothingToDo
+from lightcurver_ops.stages.costs import Costs, Meter
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Report:
     failures: dict[str, str] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    costs: Costs | None = None
 
     def summary(self) -> str:
         parts = [f"{self.done} of {self.selected} done"]
@@ -290,6 +292,7 @@ class Run:
         self._run_id = run_id
         self._progress = progress
         self.report = Report(stage.name, selected)
+        self._meter = Meter()
         progress(stage.name, 0, selected)
 
     def done(
@@ -329,6 +332,7 @@ class Run:
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         message = self.report.summary() if error is None else str(error) or type(error).__name__
+        costs = self.report.costs = self._meter.stop()
         with writing(self._engine) as connection:
             ledger.end_run(
                 connection,
@@ -338,6 +342,8 @@ class Run:
                 n_failed=len(self.report.failures) + len(self.report.quarantined),
                 message=message,
                 error=error,
+                cpu_seconds=costs.cpu_seconds,
+                peak_mib=costs.peak_mib,
             )
 
     def end_with(self, error: BaseException) -> None:

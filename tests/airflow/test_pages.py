@@ -933,6 +933,12 @@ def test_a_run_says_in_numbers_what_its_night_did(viewer, runs):
     assert re.search(
         r'<th scope="row">psf_modeling</th><td class="number">\d</td><td class="number">2</td>', text
     )
+    # What each stage of the lens cost: minutes, minutes of cores, MiB.
+    costs = re.search(
+        r'<th scope="row">psf_modeling</th><td>done</td><td>[^<]*</td><td class="number">(\d+\.\d)</td>'
+        r'<td class="number">(\d+\.\d)</td><td class="number">(\d+)</td><td class="number">6 of 6</td>', text
+    )  # fmt: skip
+    assert int(costs[3]) > 50
     season = got(viewer, "/lcops/run/small__season/manual__1/")
     assert "<h3>Filter r: version 2</h3>" in season
     assert "6 epochs (+0 against the version before)" in season

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from lightcurver_ops.bookkeeping import ledger
+from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.simulation import faults
 from lightcurver_ops.stages.pipeline import STAGE_NAMES
 
@@ -81,6 +83,27 @@ def test_only_what_is_asked_for_is_run(lcops, season):
         == f"{IMPORT}: 3 of 3 done\n{SOLVE}: 6 of 6 done\n"
     )
     assert lcops("run", config, "--to", 2, "--redo", 2, "--frames", name).out == f"{SOLVE}: 1 of 1 done\n"
+
+
+def test_what_each_stage_cost_is_shown_and_kept(lcops, season):
+    out = lcops("run", season.config_path, "--to", 2, "--timings").out
+    header, *rows = out[out.index("stage ") :].splitlines()
+    assert header.split() == ["stage", "units", "seconds", "cpu", "seconds", "peak", "MiB", "units/s"]
+    assert [row.split()[0] for row in rows[:3]] == [IMPORT, SOLVE, "all"]
+    shown = {row.split()[0]: [float(number) for number in row.split()[1:]] for row in rows[:2]}
+    lens = season.lens()
+    with reading(lens.engine) as connection:
+        for stage, (units, seconds, cpu_seconds, peak, rate) in shown.items():
+            kept = ledger.last_run(connection, lens.name, stage)
+            assert units == 6
+            assert seconds == pytest.approx((kept.finished_at - kept.started_at).total_seconds(), abs=1.0)
+            assert (cpu_seconds, peak) == (
+                pytest.approx(kept.cpu_seconds, abs=0.06),
+                pytest.approx(kept.peak_mib, abs=0.6),
+            )
+            assert peak > 50
+            assert rate == pytest.approx(6 / seconds, rel=0.2)
+    lens.close()
 
 
 @pytest.mark.parametrize(
