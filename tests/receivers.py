@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 
 @dataclass
@@ -19,12 +20,20 @@ class Mailbox:
 
     port: int = 0
     messages: list[EmailMessage] = field(default_factory=list)
+    passwords: set[str] = field(default_factory=set)
+    """Of those who logged in, which takes no password in particular, or none."""
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         message = message_from_bytes(envelope.content, policy=policy.default)
         assert isinstance(message, EmailMessage)
         self.messages.append(message)
         return "250 OK"
+
+    def authenticate(
+        self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, login: Any
+    ) -> AuthResult:
+        self.passwords.add(login.password.decode())
+        return AuthResult(success=True)
 
     @property
     def subjects(self) -> list[str]:
@@ -50,7 +59,9 @@ def mailbox():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         box.port = probe.getsockname()[1]
-    controller = Controller(box, hostname="127.0.0.1", port=box.port)
+    controller = Controller(
+        box, hostname="127.0.0.1", port=box.port, authenticator=box.authenticate, auth_require_tls=False
+    )
     controller.start()
     yield box
     controller.stop()

@@ -20,6 +20,7 @@ from lightcurver_ops.bookkeeping.engine import reading
 from lightcurver_ops.simulation import faults
 from lightcurver_ops.simulation.observatory import shifted
 from lightcurver_ops.stages.base import Lens
+from tests.planted import said_by_server, said_in_files
 from tests.running_observatory import (
     PATIENCE_S,
     RunningObservatory,
@@ -35,6 +36,12 @@ from tests.seasons import SMALL
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(2400)]
 
 NIGHTS = 4
+PLANTED = {
+    name: f"planted-{number:012x}"
+    for number, name in enumerate(
+        ("of the mail server", "of the webhook", "of the store", "of the pages"), 0xC0FFEE
+    )
+}
 IMPORT = "read_convert_skysub_character_catalog"
 
 
@@ -45,10 +52,12 @@ def observatory(tmp_path_factory, mailbox, posts):
         shifted(replace(season, name=name, seed=seed), mjd_of(last_night()))
         for name, seed in (("alpha", 4), ("beta", 5))
     ]
-    smtp = {"conn_type": "smtp", "host": "127.0.0.1", "port": mailbox.port,
-            "extra": {"disable_ssl": True, "disable_tls": True}}  # fmt: skip
+    smtp = {"conn_type": "smtp", "host": "127.0.0.1", "port": mailbox.port, "login": "lcops",
+            "password": PLANTED["of the mail server"], "extra": {"disable_ssl": True, "disable_tls": True}}  # fmt: skip
+    directory = tmp_path_factory.mktemp("observatory")
+    (directory / "webhook").write_text(f"{posts.url}?token={PLANTED['of the webhook']}\n")
     observatory = RunningObservatory(
-        tmp_path_factory.mktemp("observatory"),
+        directory,
         lenses,
         settings={
             "watch": {"raw_roots": ["raw"], "poll_seconds": 1, "settle_seconds": 2, "gather_seconds": 2},
@@ -56,13 +65,16 @@ def observatory(tmp_path_factory, mailbox, posts):
             "summary": {"time": (datetime.now(UTC) - timedelta(hours=12)).strftime("%H:%M")},
             "alerts": {
                 "email": {"to": ["operator@example.org"], "sender": "lcops@example.org"},
-                "webhook": {"url": posts.url},
+                "webhook": {"url_file": "webhook"},
             },
             "airflow": {"retries": 2, "retry_delay_seconds": 2, "season_poll_seconds": 2},
             "pools": {"frames": 2, "plate_solving": 2},
         },
         operations={"frames_per_task": 1, "alert_after_nights_without_frames": 3},
-        variables={"AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(smtp)},
+        variables={
+            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(smtp),
+            "AWS_SECRET_ACCESS_KEY": PLANTED["of the store"],
+        },
     )
     # Every season run of beta takes longer than this.
     observatory.configure("beta", operations={"season_overdue_hours": 0.002})
@@ -263,3 +275,43 @@ def test_a_new_lens_comes_and_a_broken_one_spoils_no_other(observatory):
     (lenses / "broken.yaml").unlink()
     assert wait_for(lambda: not errors(), 120, 2)
     assert {"alpha__nightly", "beta__nightly", "gamma__nightly"} <= known()
+
+
+def test_no_password_is_found_in_any_file_row_log_or_page(observatory, mailbox, posts):
+    """After all that has happened here, with a lens whose pages cannot read their database on top."""
+    home, url = observatory.airflow.home, observatory.airflow.url
+    assert mailbox.passwords == {PLANTED["of the mail server"]}
+    assert posts.bodies
+    gamma = observatory.directory / "lenses" / "gamma.yaml"
+    password = PLANTED["of the pages"]
+    gamma.write_text(
+        gamma.read_text() + f"database_read_only: postgresql+psycopg://pages:{password}@127.0.0.1:9/x\n"
+    )
+    secrets = {
+        **PLANTED,
+        "of the admin": observatory.airflow.password(),
+        **json.loads((home / "keys.json").read_text()),
+    }
+    lenses = [
+        f"{url}/lcops/lens/{lens}__{kind}/"
+        for lens in ("alpha", "beta", "gamma")
+        for kind in ("season", "nightly")
+    ]
+    said, read = said_by_server(
+        secrets, observatory.api, [f"{url}/lcops/observatory/", *lenses], observatory.runs
+    )
+    assert said == []
+    for part in (
+        "/alpha__season/frames/1/",
+        "/curve.json",
+        "/stars.json",
+        "/state/",
+        "/logs/1",
+        "importErrors",
+    ):
+        assert any(part in address for address in read), (part, sorted(read))
+    own = [home / "keys.json", home / "simple_auth_manager_passwords.json.generated"]
+    assert (
+        said_in_files(secrets, [observatory.directory], but=[*own, observatory.directory / "webhook", gamma])
+        == []
+    )

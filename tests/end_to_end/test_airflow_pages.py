@@ -3,8 +3,11 @@
 One story in the order of the tests of this module: they share the running Airflow.
 """
 
+import asyncio
 import json
 import os
+import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +103,48 @@ def place_in_frame(browser, selector, last=False):
 def our_errors(browser):
     """What went wrong in our pages; Airflow's own is not ours."""
     return [one for one in browser.errors if "lcops" in one and "psf_fit.png" not in one]
+
+
+def test_two_hundred_pictures_at_once_hold_up_neither_scripts_nor_heartbeats(observatory):
+    """Most are asked to come again; what Airflow's tasks and browsers ask for meanwhile goes before those that wait."""
+    airflow = observatory.airflow
+    lens = f"{airflow.url}/lcops/lens/alpha__season"
+    pictures = [f"{lens}/frames/{n % 4 + 1}/{('roi', 'stars', 'psf')[n % 3]}.png" for n in range(200)]
+    others = {
+        "script": f"{airflow.url}/lcops/static/pages.js",
+        "health": f"{airflow.url}/api/v2/monitor/health",
+    }
+    begun = time.monotonic()
+    came: list[tuple[str, float, float]] = []
+
+    async def ask(client: httpx.AsyncClient, kind: str, url: str) -> httpx.Response:
+        begin = time.monotonic()
+        answer = await client.get(url)
+        came.append((kind, time.monotonic() - begin, time.monotonic() - begun))
+        return answer
+
+    async def ask_for_all() -> list[httpx.Response]:
+        headers = {"Authorization": f"Bearer {airflow.token()}"}
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(headers=headers, limits=limits, timeout=300) as client:
+            at_work = [asyncio.create_task(ask(client, "picture", url)) for url in pictures]
+            while not all(task.done() for task in at_work):
+                for kind, url in others.items():
+                    assert (await ask(client, kind, url)).status_code == 200
+                await asyncio.sleep(0.02)
+            return [task.result() for task in at_work]
+
+    answers = asyncio.run(ask_for_all())
+    assert Counter(answer.status_code for answer in answers).keys() == {200, 503}
+    assert {answer.headers.get("retry-after") for answer in answers if answer.status_code == 503} == {"1"}
+    drawn = sorted(when for kind, _, when in came if kind == "picture")[-32:]
+    for kind in others:
+        waits = [wait for one, wait, _ in came if one == kind]
+        print(
+            f"{kind}: asked for {len(waits)} times during {drawn[-1]:.1f} s of pictures, at most {max(waits):.2f} s"
+        )
+        # Those that wait for a place to be drawn take long: whatever had to stand behind them would come seldom.
+        assert len(waits) > 3
 
 
 def test_the_observatory_is_in_the_navigation(observatory, browser):
