@@ -183,12 +183,12 @@ order by v.n, l.l, f.n, i.source;
 
 insert into stage_runs (
     lens, stage, status, started_at, finished_at, n_selected, n_done, n_failed, message, error_class,
-    code_version, host, pid
+    code_version, host, pid, process, cpu_seconds, peak_mib
 )
 select l.name, t.stage, case when t.stage = :failing and t.kind = 'season' and l.l % 10 = 0 then
     'failed' else 'done' end, $now, $now, :per_night, :per_night, 0, '5 of 5 done', case when t.stage =
     :failing and t.kind = 'season' and l.l % 10 = 0 then 'TemporaryFailure' end, :version, 'worker-1',
-    4711
+    4711, '0123abcd.4711.1', 60.0, 500.0
 from sim_frames f
 cross join sim_lenses l
 cross join sim_stages t

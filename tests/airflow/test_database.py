@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from airflow.sdk.exceptions import AirflowFailException
 
 from lightcurver_ops.airflow.child import StageFailed
-from lightcurver_ops.airflow.connection import CONNECTION_ID, READ_ONLY_ID, bookkeeping_url, read_only_url
+from lightcurver_ops.airflow.connection import CONNECTION_ID, READ_ONLY_ID, bookkeeping_url, page_url
 from lightcurver_ops.airflow.lens_dags import LensDags
 from lightcurver_ops.airflow.pages.lenses import opened
 from lightcurver_ops.bookkeeping import roles
@@ -16,6 +16,7 @@ from lightcurver_ops.bookkeeping.copying import copy_lens
 from lightcurver_ops.bookkeeping.engine import open_engine, reading, writing
 from lightcurver_ops.bookkeeping.roles import Role
 from lightcurver_ops.config import load_lens
+from lightcurver_ops.config.observatory import Orchestration
 from lightcurver_ops.errors import LightcurverError
 from lightcurver_ops.operations.observatory import find_lens
 from lightcurver_ops.operations.summary import summarize
@@ -25,6 +26,11 @@ from tests.seasons import copied
 
 NIGHT = "2026-03-09"
 LOOK = "look_for_frames"
+
+
+@pytest.fixture(autouse=True)
+def _known(observatory, monkeypatch):
+    monkeypatch.setenv("LCOPS_OBSERVATORY", str(observatory.directory / "observatory.yaml"))
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def shared(reduced_season, observatory, postgres_url, connect, monkeypatch, tmp_
 
 def test_the_page_of_a_lens_reads_with_the_role_that_cannot_write(shared, connect):
     observatory, url, reader = shared
-    assert read_only_url() == bookkeeping_url()  # no other connection yet
+    assert page_url(Orchestration()) == bookkeeping_url()  # no other connection yet
     connect(READ_ONLY_ID, url, reader)
     config = load_lens(observatory.lens_file("small"))
     with opened(config) as lens:

@@ -67,3 +67,20 @@ def test_a_number_alone_of_an_earlier_version_says_nothing(airflow, process):
     started(airflow, process.pid)
     airflow.stop()
     assert process.poll() is None
+
+
+def test_passwords_are_made_once_and_not_by_airflow_which_logs_them(tmp_path):
+    users = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin, vera:user"}
+    first = LocalAirflow(tmp_path, tmp_path / "observatory.yaml", tmp_path, variables=users)
+    first._make_passwords()
+    made = {user: first.password(user) for user in ("admin", "vera")}
+    assert len(set(made.values())) == 2
+    assert first._password_file.stat().st_mode & 0o077 == 0
+    more = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,vera:user,eve:viewer"}
+    second = LocalAirflow(tmp_path, tmp_path / "observatory.yaml", tmp_path, variables=more)
+    second._make_passwords()
+    assert {user: second.password(user) for user in made} == made
+    assert second.password("eve") not in made.values()
+    (tmp_path / first._password_file.name).write_text("")  # killed while it was written
+    first._make_passwords()
+    assert len(first.password()) >= 16

@@ -13,7 +13,7 @@ OPTIONS = {
     "": ["--verbose", "--version"],
     "init": ["--name", "--ra", "--dec", "--raw-dir", "--workdir", "--force"],
     "check": [],
-    "run": ["--from", "--to", "--frames", "--redo", "--quiet"],
+    "run": ["--from", "--to", "--frames", "--redo", "--timings", "--quiet"],
     "status": ["--reasons"],
     "astrometry": [],
     "astrometry index": ["--dry-run"],

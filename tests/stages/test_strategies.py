@@ -393,8 +393,8 @@ def test_a_model_that_has_not_converged_says_so(season_copy):
 
 
 ENGINE_OR_TIME = {
-    "made_at", "started_at", "finished_at", "noticed_at", "attempted_at", "seconds", "host", "pid",
-    "files", "rows_sha256",
+    "made_at", "started_at", "finished_at", "noticed_at", "attempted_at", "seconds", "host", "pid", "process",
+    "cpu_seconds", "peak_mib", "files", "rows_sha256",
 }  # fmt: skip
 
 
