@@ -86,6 +86,7 @@ class LocalAirflow:
         (self.home / "logs").mkdir(exist_ok=True)
         (self.home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
         write_dag_files(self.source / "dags", self.home / "dags", len(observatory.lens_files()))
+        self._make_passwords()
         self.airflow("db", "migrate")
         self.airflow("pools", "import", str(write_pools(observatory.config, self.home / "pools.json")))
 
@@ -223,9 +224,29 @@ class LocalAirflow:
             self._reap(processes.pid_of(mark))
 
     def password(self, user: str = "admin") -> str:
-        """Of a user of the web pages; Airflow makes it at its first start."""
-        path = self.home / "simple_auth_manager_passwords.json.generated"
-        return json.loads(path.read_text().strip().splitlines()[0])[user]
+        """Of a user of the web pages."""
+        return self._passwords()[user]
+
+    def _passwords(self) -> dict[str, str]:
+        try:
+            return json.loads(self._password_file.read_text().strip() or "{}")
+        except FileNotFoundError:
+            return {}
+
+    @property
+    def _password_file(self) -> Path:
+        """Where Airflow's simple auth manager looks."""
+        return self.home / "simple_auth_manager_passwords.json.generated"
+
+    def _make_passwords(self) -> None:
+        """One for each user that has none: those that Airflow makes itself get into its log."""
+        users = [
+            entry.split(":")[0].strip()
+            for entry in self.environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].split(",")
+        ]
+        passwords = {**{user: secrets.token_urlsafe(12) for user in users}, **self._passwords()}
+        self._password_file.touch(mode=0o600)
+        self._password_file.write_text(json.dumps(passwords) + "\n")
 
     def token(self, user: str = "admin") -> str:
         """What a login gives: for the header of the REST API, or the cookie of the web pages."""
