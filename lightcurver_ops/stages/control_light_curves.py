@@ -58,10 +58,11 @@ def measure_controls(config: LensConfig, filter_name: str, controls: Controls, f
         path = control_path(config, filter_name, star.name)
         if not path.exists():  # the star lies in no frame of this filter
             continue
-        prepared = prepared_files.read_prepared(path)
+        # What is farther away tells nothing of a single star, and costs most of the time.
+        prepared = prepared_files.central(prepared_files.read_prepared(path), config.cutouts.stamp_size_stars)
         ra, dec = _place(star, prepared.mjd[0])
         scene = Scene(prepared, ra, dec, {star.name: (ra, dec)})
-        result = fit(_without_given_background(config), prepared, scene, f"control_{star.name}")
+        result = fit(_of_a_star(config), prepared, scene, f"control_{star.name}")
         flux, uncertainty = result.flux[:, 0], quoted_errors(prepared, result).uncertainty[:, 0]
         scatter = control_scatter(flux, uncertainty, prepared.mjd, prepared.seeing)
         curves.append(ControlCurve(star, prepared, flux, uncertainty, scatter))
@@ -191,13 +192,8 @@ def _place(star: sa.Row, mjd: float) -> tuple[float, float]:
     return float(ra[0]), float(dec[0])
 
 
-def _without_given_background(config: LensConfig) -> LensConfig:
-    """The configuration by which a control star is fitted: a given background is the lens's own.
-
-    What the lens's fit leaves to such a background, the galaxy, is left out here as well.
-    """
-    if config.roi_model.starting_background is None:
-        return config
+def _of_a_star(config: LensConfig) -> LensConfig:
+    """The configuration by which a control star is fitted: with neither the lens's background nor its galaxy."""
     changed = {"starting_background": None, "smooth_galaxy": False}
     return config.model_copy(update={"roi_model": config.roi_model.model_copy(update=changed)})
 

@@ -58,7 +58,7 @@ class ModelCalibratedCutouts(Stage):
     name = "model_calibrated_cutouts"
     title = "Joint model of the ROI, light curves"
     depends_on = ("prepare_calibrated_cutouts",)
-    version = 6
+    version = 7
     config_keys = (
         "roi.point_sources",
         "roi.ra",

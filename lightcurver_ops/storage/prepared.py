@@ -1,6 +1,6 @@
 """The calibrated cutouts of the ROI: all that the joint model needs, in one HDF5 file."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import h5py
@@ -9,6 +9,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from lightcurver_ops.errors import BadFrame
+from lightcurver_ops.numerics.cutouts import wcs_of_cutout
 from lightcurver_ops.storage.hdf5 import opened_hdf5, write_hdf5
 
 
@@ -53,6 +54,25 @@ class PreparedCutouts:
         """[E, n, n], True where a pixel is not masked: the noise of masked ones is 1000 times that of the others."""
         # Not relative to the median: most of a stamp may be masked.
         return self.noisemap < 100 * self.noisemap.min(axis=(1, 2), keepdims=True)
+
+
+def central(prepared: PreparedCutouts, side: int) -> PreparedCutouts:
+    """The middle of the cutouts, [E, side, side]; as they are where they are no larger.
+
+    Args:
+        prepared: cutouts of even size.
+        side: even.
+    """
+    margin = (prepared.data.shape[1] - side) // 2
+    if margin <= 0:
+        return prepared
+    middle = slice(margin, -margin)
+    return replace(
+        prepared,
+        data=prepared.data[:, middle, middle],
+        noisemap=prepared.noisemap[:, middle, middle],
+        wcs=tuple(wcs_of_cutout(header, margin, margin) for header in prepared.wcs),
+    )
 
 
 # The headers are no numbers; a band without catalogue magnitudes has no zero point.

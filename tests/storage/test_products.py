@@ -14,7 +14,13 @@ from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.numerics.cutouts import wcs_of_cutout
 from lightcurver_ops.numerics.noise import inflate_masked
 from lightcurver_ops.storage.images import subsampled_wcs, write_model_image
-from lightcurver_ops.storage.prepared import PreparedCutouts, read_prepared, write_prepared
+from lightcurver_ops.storage.prepared import (
+    PreparedCutouts,
+    central,
+    read_prepared,
+    validate_prepared,
+    write_prepared,
+)
 from lightcurver_ops.storage.tables import PER_EPOCH, product_path, read_table, write_json, write_table
 
 RNG = np.random.default_rng(1)
@@ -58,6 +64,20 @@ def prepared(n_epochs=4, n=32, k=2) -> PreparedCutouts:
         subsampling_factor=k,
         angle_to_north=column(),
     )
+
+
+def test_the_middle_of_cutouts_is_where_it_was_on_the_sky():
+    whole = prepared(n=32)
+    part = central(whole, 24)
+    validate_prepared(part, "part.h5")
+    np.testing.assert_array_equal(part.data, whole.data[:, 4:28, 4:28])
+    np.testing.assert_array_equal(part.noisemap, whole.noisemap[:, 4:28, 4:28])
+    for cut, full in zip(part.wcs, whole.wcs, strict=True):
+        np.testing.assert_allclose(
+            WCS(cut).pixel_to_world_values(3, 5), WCS(full).pixel_to_world_values(7, 9)
+        )
+    assert central(whole, 32) is whole
+    assert central(whole, 40) is whole
 
 
 def test_prepared_cutouts_come_back(tmp_path):
