@@ -9,6 +9,7 @@ from scipy.ndimage import label, maximum_position
 
 from lightcurver_ops.constants import MAD_TO_SIGMA
 from lightcurver_ops.numerics.cutouts import cutout
+from lightcurver_ops.numerics.device import one_thread
 
 # The filters of L.A.Cosmic leave the outermost pixels unexamined: stamps are examined with this much around.
 _MARGIN = 8
@@ -87,20 +88,21 @@ def good_stamps(
     if mask_bad_rows_and_columns:
         unusable |= bad_rows_and_columns(image, noise)
     stamps = np.empty((len(origins), size, size), dtype=bool)
-    for stamp, (x0, y0) in zip(stamps, origins, strict=True):
-        wide = size + 2 * _MARGIN
-        centre = (x0 + (size - 1) / 2, y0 + (size - 1) / 2, wide)
-        stamp[:] = good_pixels(
-            cutout(image, *centre)[0],
-            cutout(noise, *centre)[0],
-            sigclip=sigclip,
-            sigfrac=sigfrac,
-            objlim=objlim,
-            clean_cosmics=clean_cosmics,
-            mask_bad_rows_and_columns=False,
-            saturated=cutout(unusable, *centre, fill=True)[0],
-            fwhm=fwhm,
-        )[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    with one_thread():  # a stamp is too small to share it
+        for stamp, (x0, y0) in zip(stamps, origins, strict=True):
+            wide = size + 2 * _MARGIN
+            centre = (x0 + (size - 1) / 2, y0 + (size - 1) / 2, wide)
+            stamp[:] = good_pixels(
+                cutout(image, *centre)[0],
+                cutout(noise, *centre)[0],
+                sigclip=sigclip,
+                sigfrac=sigfrac,
+                objlim=objlim,
+                clean_cosmics=clean_cosmics,
+                mask_bad_rows_and_columns=False,
+                saturated=cutout(unusable, *centre, fill=True)[0],
+                fwhm=fwhm,
+            )[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     return stamps
 
 

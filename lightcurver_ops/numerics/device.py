@@ -137,14 +137,14 @@ def _jax_device() -> JaxDevice:
 
 
 def one_thread() -> AbstractContextManager[Any]:
-    """BLAS works in one thread meanwhile.
+    """BLAS and OpenMP work in one thread meanwhile.
 
-    Its threads wait for each other by turning in circles: where other processes need the cores, too, as the tasks of
+    Their threads wait for each other by turning in circles: where other processes need the cores, too, as the tasks of
     an Airflow worker do, products of a few hundred rows become ten times slower, where alone they hardly gain.
     """
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1, user_api="blas")
+    return threadpool_limits(1)
 
 
 def _precise() -> Any:

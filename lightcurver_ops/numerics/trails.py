@@ -137,20 +137,20 @@ def _line_sums(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sums along lines from row r of the first column, r from -L to ny - 1, to r + rise of the last of L columns."""
     columns = 1 << int(np.ceil(np.log2(array.shape[1])))
     rows = array.shape[0] + columns
-    padded = np.zeros((rows, columns), dtype=np.float32)
-    padded[columns:, : array.shape[1]] = array
-    sums = padded[:, :, None]  # [rows, columns / w, w rises]
-    while sums.shape[1] > 1:
-        left, right = sums[:, 0::2], sums[:, 1::2]
-        wide = left.shape[2]
-        new = np.empty((rows, left.shape[1], 2 * wide), dtype=np.float32)
+    # [columns / w, w rises, rows]: what is added lies side by side in memory.
+    sums = np.zeros((columns, 1, rows), dtype=np.float32)
+    sums[: array.shape[1], 0, columns:] = array.T
+    while len(sums) > 1:
+        left, right = sums[0::2], sums[1::2]
+        wide = left.shape[1]
+        new = np.empty((len(left), 2 * wide, rows), dtype=np.float32)
         for rise in range(2 * wide):
             half, shift = rise // 2, (rise + 1) // 2
-            moved = np.zeros_like(right[:, :, half])
-            moved[: rows - shift] = right[shift:, :, half]
-            new[:, :, rise] = left[:, :, half] + moved
+            inside = rows - shift
+            np.add(left[:, half, :inside], right[:, half, shift:], out=new[:, rise, :inside])
+            new[:, rise, inside:] = left[:, half, inside:]
         sums = new
-    return sums[:, 0]
+    return sums[0].T
 
 
 def _back(

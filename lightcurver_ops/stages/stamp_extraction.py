@@ -110,7 +110,7 @@ def index_regions(lens: Lens) -> None:
 def extract_stamps(task: StampTask) -> None:
     """Cut the stamps of one frame and write its regions file. Runs in a worker."""
     from lightcurver_ops.astrometry.geometry import sky_to_pixel
-    from lightcurver_ops.numerics import noise, trails
+    from lightcurver_ops.numerics import cosmics, noise, trails
     from lightcurver_ops.storage import frames as frame_files
     from lightcurver_ops.storage import regions as region_files
 
@@ -119,6 +119,8 @@ def extract_stamps(task: StampTask) -> None:
     wcs = frame_files.wcs_of(frame.header)
     noise_map = noise.noise_map(frame.image, task.rms, task.exptime)
     unusable = frame.saturated | frame.bad
+    if settings.mask_bad_rows_and_columns:
+        unusable = unusable | cosmics.bad_rows_and_columns(frame.image, noise_map)
     if settings.mask_trails:
         unusable = unusable | trails.trail_pixels(frame.image, noise_map, task.fwhm)
     roi_x, roi_y = (float(value[0]) for value in sky_to_pixel(wcs, roi.ra, roi.dec))
@@ -153,7 +155,7 @@ def _cut(
         sigfrac=parameters.sigfrac,
         objlim=parameters.objlim,
         clean_cosmics=settings.clean_cosmics,
-        mask_bad_rows_and_columns=settings.mask_bad_rows_and_columns,
+        mask_bad_rows_and_columns=False,  # they are among what is unusable
         saturated=unusable,
         fwhm=task.fwhm,
     )
