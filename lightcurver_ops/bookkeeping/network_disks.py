@@ -22,9 +22,8 @@ def network_disk_of(directory: Path) -> str | None:
         directory: that exists.
     """
     real = directory.resolve()
-    mounts = {
-        Path(one.mountpoint): one for one in psutil.disk_partitions(all=True)
-    }  # of several, the last is seen
+    # Of several at one place the last is seen.
+    mounts = {Path(one.mountpoint): one for one in psutil.disk_partitions(all=True)}
     mount = next((mounts[place] for place in (real, *real.parents) if place in mounts), None)
     if mount is None or not (_TYPES.fullmatch(mount.fstype) or _DEVICES.match(mount.device)):
         return None

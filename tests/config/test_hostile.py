@@ -3,14 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from lightcurver_ops.config import load_lens, load_observatory
 from lightcurver_ops.errors import ConfigurationError
+from tests.in_halves import said_of_halves
 
-ROOT = Path(__file__).parents[2]
 LENS = """\
 name: demo
 workdir: work  # all products
@@ -76,14 +75,7 @@ def test_aliases_that_are_of_use(tmp_path):
 
 def test_two_thousand_damaged_files_are_loaded_or_refused():
     """In processes whose memory and time are bounded, with the lens beside them loaded."""
-    command = [sys.executable, "-m", "tests.config.damaged_lenses"]
-    halves = [
-        subprocess.Popen([*command, str(first), "1000"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for first in (0, 1000)
-    ]
-    for half in halves:
-        said, _ = half.communicate(timeout=900)
-        assert half.returncode == 0, said
+    for said in said_of_halves("tests.config.damaged_lenses", 2000):
         (refused,), (loaded,) = (re.findall(rf"'{kind}': (\d+)", said) for kind in ("refused", "loaded"))
         assert int(refused) + int(loaded) == 1000
         assert int(loaded) > 40

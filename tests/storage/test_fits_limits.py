@@ -5,10 +5,7 @@ import gzip
 import io
 import lzma
 import re
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +13,9 @@ from astropy.io import fits
 
 from lightcurver_ops.errors import BadFrame
 from lightcurver_ops.storage.raw import read_raw, read_raw_header
+from tests.in_halves import said_of_halves
 
 PIXELS = np.random.default_rng(1).integers(200, 4000, (60, 80)).astype(np.int16)
-ROOT = Path(__file__).parents[2]
 
 
 def content(*hdus):
@@ -157,14 +154,7 @@ def test_tables_beside_the_image_may_be_long(tmp_path):
 
 def test_ten_thousand_damaged_files_are_refused_each_by_itself():
     """In processes whose memory is bounded: no other error than of the file, no crash, no endless loop."""
-    command = [sys.executable, "-m", "tests.storage.damaged_fits"]
-    halves = [
-        subprocess.Popen([*command, str(first), "5000"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for first in (0, 5000)
-    ]
-    for half in halves:
-        said, _ = half.communicate(timeout=900)
-        assert half.returncode == 0, said
+    for said in said_of_halves("tests.storage.damaged_fits", 10_000):
         (refused,), (megabytes,) = re.findall(r"'refused': (\d+)", said), re.findall(r"(\d+) MiB more", said)
         assert int(refused) > 1000
         assert int(megabytes) < 1536
